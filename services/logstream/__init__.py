@@ -1,0 +1,3 @@
+"""LogStream: a log platform that keeps its promises."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Search, live tail and administration over HTTP."""

@@ -1,0 +1,115 @@
+"""The value of one record on the bus: a small versioned header, then the payload.
+
+All integers are little-endian.
+
+    offset  size  field
+    0       2     magic, "LS"
+    2       1     version (1)
+    3       1     kind: 0 = block of rows (payload: see logstream.storage.block), 1 = dead letter (JSON)
+    4       4     header length in bytes, magic included
+    8       4     rows
+    12      8     received_at, ns since the epoch, UTC (one per record; decides the partition day)
+    20      8     smallest timestamp of the rows, ns
+    28      8     largest timestamp of the rows, ns
+    36      16    idempotency key: first 16 bytes of SHA-256(stream key id, key), zeros when there is none
+    52      2     number of segments
+    54      …     segments: 1 byte length of the key id, the key id (ASCII), 4 bytes number of rows
+
+Segments say, in order, which API key sent how many of the rows; they add up to `rows`.
+Readers skip what a longer header of a later minor revision adds (header length), and refuse a version
+they do not know.
+"""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from logstream.errors import LogStreamError
+
+_FIXED = struct.Struct("<2sBBIIqqq16sH")
+_MAGIC = b"LS"
+_VERSION = 1
+NO_KEY = bytes(16)
+
+
+class Kind(IntEnum):
+    BLOCK = 0
+    DEAD_LETTER = 1
+
+
+class MalformedRecord(LogStreamError):
+    """Bytes on the bus that are not one of our records."""
+
+    code = "malformed_record"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """`rows` consecutive rows sent with the API key `key_id`."""
+
+    key_id: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """See the module for the wire form."""
+
+    rows: int
+    received_at: int
+    min_timestamp: int
+    max_timestamp: int
+    segments: tuple[Segment, ...]
+    idempotency_key: bytes = NO_KEY
+    kind: Kind = Kind.BLOCK
+
+
+def encode(header: Header, payload: bytes) -> bytes:
+    """Header and payload as one bus value."""
+    parts = [b""]
+    for segment in header.segments:
+        key_id = segment.key_id.encode("ascii")
+        parts.append(bytes((len(key_id),)) + key_id + segment.rows.to_bytes(4, "little"))
+    length = _FIXED.size + sum(map(len, parts))
+    parts[0] = _FIXED.pack(
+        _MAGIC, _VERSION, header.kind, length, header.rows, header.received_at, header.min_timestamp,
+        header.max_timestamp, header.idempotency_key, len(header.segments),
+    )  # fmt: skip
+    parts.append(payload)
+    return b"".join(parts)
+
+
+def decode(value: bytes) -> tuple[Header, memoryview]:
+    """The header and a view of the payload.
+
+    Raises MalformedRecord for anything that is not a whole record of a known version.
+    """
+    try:
+        magic, version, kind, length, rows, received_at, low, high, key, count = _FIXED.unpack_from(value)
+        if magic != _MAGIC or version != _VERSION:
+            raise MalformedRecord(f"not a LogStream record of version {_VERSION}: {value[:4]!r}")
+        at = _FIXED.size
+        segments: list[Segment] = []
+        for _ in range(count):
+            size = value[at]
+            key_id = value[at + 1 : at + 1 + size].decode("ascii")
+            at += 1 + size + 4
+            segments.append(Segment(key_id, int.from_bytes(value[at - 4 : at], "little")))
+        if at > length or length > len(value) or sum(s.rows for s in segments) != rows:
+            raise MalformedRecord("record header is inconsistent")
+        header = Header(rows, received_at, low, high, tuple(segments), key, Kind(kind))
+    except (struct.error, IndexError, ValueError) as error:
+        raise MalformedRecord(f"record header cannot be read: {error}") from error
+    return header, memoryview(value)[length:]
+
+
+def segments_of(pairs: Sequence[tuple[str, int]]) -> tuple[Segment, ...]:
+    """(key id, rows) pairs as segments, neighbours of one key joined."""
+    joined: list[Segment] = []
+    for key_id, rows in pairs:
+        if joined and joined[-1].key_id == key_id:
+            joined[-1] = Segment(key_id, joined[-1].rows + rows)
+        else:
+            joined.append(Segment(key_id, rows))
+    return tuple(joined)

@@ -1,0 +1,1 @@
+"""Decoders: `bytes → Decoded`, one file a protocol, no I/O."""

@@ -1,0 +1,177 @@
+"""Settings: one frozen class per process, from environment (`LOGSTREAM_…`) or arguments, checked at start.
+
+Every field states its unit and why its default is what it is.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1024 * 1024
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+"""0 lets the system choose a free port."""
+
+
+class _Settings(BaseSettings):
+    """Frozen; each subclass sets its own environment prefix, an unknown argument is an error."""
+
+
+class IngestLimits(_Settings):
+    """What one request may hold. What exceeds a limit is refused by name, or truncated with a mark."""
+
+    model_config = SettingsConfigDict(env_prefix="LOGSTREAM_INGEST_", frozen=True, extra="forbid")
+
+    max_body_bytes: int = Field(16 * MIB, ge=1024, description="As sent, compressed or not; over it 413.")
+    max_decompressed_bytes: int = Field(64 * MIB, ge=1024, description="After decompression; over it 413.")
+    max_records: int = Field(100_000, ge=1, description="Records in one request; over it 413.")
+    max_message_bytes: int = Field(
+        256 * 1024, ge=64, description="UTF-8 bytes of a message; a longer one is truncated with a mark."
+    )
+    max_metadata_keys: int = Field(
+        128, ge=1, description="Keys of one record after flattening; more are rejected by name."
+    )
+    max_metadata_value_bytes: int = Field(
+        32 * 1024,
+        ge=64,
+        description="UTF-8 bytes of a metadata value; a longer one is truncated with a mark.",
+    )
+    max_metadata_depth: int = Field(16, ge=1, description="Levels of nesting; deeper ones keep their JSON text.")
+    max_name_bytes: int = Field(
+        256,
+        ge=16,
+        description="UTF-8 bytes of a service, a metadata key, a trace or span id; longer is rejected.",
+    )
+    max_future_seconds: float = Field(
+        86_400.0,
+        gt=0,
+        description="How far ahead of the clock a timestamp may be: 24 h covers wrong time zones.",
+    )
+    max_pending_bytes: int = Field(
+        128 * MIB, ge=MIB,
+        description="Bytes of all requests being read, decoded or waiting for the log; over it 503. Bounds memory.",
+    )  # fmt: skip
+    body_timeout_seconds: float = Field(
+        30.0, gt=0, description="A body that is not whole by then is answered 408: slow senders hold memory."
+    )
+    header_timeout_seconds: float = Field(
+        10.0, gt=0, description="A connection without a whole request header is closed."
+    )
+
+
+class CollectorSettings(_Settings):
+    """The ingest endpoint."""
+
+    model_config = SettingsConfigDict(env_prefix="LOGSTREAM_COLLECTOR_", frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", description="Loopback unless told otherwise.")
+    port: Port = 8080
+    limits: IngestLimits = Field(default_factory=IngestLimits)  # type: ignore[arg-type]
+    flush_rows: int = Field(
+        2_000, ge=1, description="Small requests are joined into one block until it has this many rows …"
+    )
+    flush_seconds: float = Field(
+        0.005, ge=0, description="… or the oldest has waited this long: one fsync serves them all."
+    )
+    publish_timeout_seconds: float = Field(
+        10.0, gt=0, description="A log that has not answered by then makes the request a 503."
+    )
+    cors_origins: tuple[str, ...] = Field(("*",), description="Origins browsers may post from; keys are not cookies.")
+
+
+class BusSettings(_Settings):
+    """The embedded log."""
+
+    model_config = SettingsConfigDict(env_prefix="LOGSTREAM_BUS_", frozen=True, extra="forbid")
+
+    path: Path = Path("logstream-data/bus")
+    max_bytes: int = Field(
+        4096 * MIB, ge=MIB,
+        description="Bytes of records not yet consumed; then 503. About 20 M ordinary rows: hours of ClickHouse away.",
+    )  # fmt: skip
+    retain_bytes: int = Field(
+        256 * MIB, ge=0, description="Bytes of consumed records kept, so that tails resume without the store."
+    )
+    retain_seconds: float = Field(3600.0, ge=0, description="Consumed records are kept no longer than this.")
+    idempotency_window_seconds: float = Field(3600.0, ge=600, description="How long an Idempotency-Key is remembered.")
+    min_free_disk_bytes: int = Field(
+        1024 * MIB,
+        ge=0,
+        description="Below this free space ingestion answers 503 instead of filling the disk.",
+    )
+
+
+class StoreSettings(_Settings):
+    """ClickHouse over HTTP, embedded or not."""
+
+    model_config = SettingsConfigDict(env_prefix="LOGSTREAM_STORE_", frozen=True, extra="forbid")
+
+    url: str = Field("http://127.0.0.1:8123", description="A real ClickHouse takes the engine's place by this URL.")
+    username: str = "default"
+    password: str = Field("", repr=False)
+    query_timeout_seconds: float = Field(30.0, gt=0, description="Execution time of a read.")
+    insert_timeout_seconds: float = Field(120.0, gt=0, description="An insert that takes longer is tried again.")
+    max_result_bytes: int = Field(64 * MIB, ge=MIB, description="A read that would return more is refused.")
+
+
+class ProcessorSettings(_Settings):
+    """From the log into ClickHouse."""
+
+    model_config = SettingsConfigDict(env_prefix="LOGSTREAM_PROCESSOR_", frozen=True, extra="forbid")
+
+    max_rows: int = Field(
+        200_000, ge=1, description="Rows in one INSERT; larger blocks cost less CPU a row and more memory."
+    )
+    max_bytes: int = Field(48 * MIB, ge=1024, description="Payload bytes in one INSERT; bounds memory.")
+    flush_seconds: float = Field(
+        0.25,
+        ge=0,
+        description="Time between two INSERTs while records wait: a record is searchable within a second.",
+    )
+    retry_seconds: float = Field(
+        0.2, gt=0, description="First pause after a failed INSERT; doubled up to 5 s, with jitter."
+    )
+
+
+class ApiSettings(_Settings):
+    """Search, tail and administration."""
+
+    model_config = SettingsConfigDict(env_prefix="LOGSTREAM_API_", frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", description="Loopback unless told otherwise.")
+    port: Port = 8081
+    cors_origins: tuple[str, ...] = Field(("*",), description="Origins browsers may read from; keys are not cookies.")
+    max_limit: int = Field(10_000, ge=1, description="Rows one /logs answer may have.")
+    tail_max_clients: int = Field(200, ge=1, description="Tail clients per process; the next one gets a visible 429.")
+    tail_queue_records: int = Field(
+        10_000,
+        ge=1,
+        description="Records waiting for one slow tail client; what exceeds it becomes a gap frame.",
+    )
+    signup: bool | None = Field(None, description="None: allowed only when listening on loopback.")
+
+
+class EngineSettings(_Settings):
+    """`logstream clickhouse`: the embedded engine on ClickHouse's HTTP interface."""
+
+    model_config = SettingsConfigDict(env_prefix="LOGSTREAM_ENGINE_", frozen=True, extra="forbid")
+
+    path: Path = Path("logstream-data/clickhouse")
+    host: str = Field("127.0.0.1", description="Loopback unless told otherwise: there is no authentication.")
+    port: Port = 8123
+    max_memory_bytes: int = Field(640 * MIB, ge=128 * MIB, description="All queries, inserts and merges together.")
+    connections: int = Field(8, ge=2, description="Statements that run side by side; the rest wait.")
+    max_threads: int = Field(2, ge=1, description="Threads of one query.")
+
+
+class AuthSettings(_Settings):
+    """Accounts and keys."""
+
+    model_config = SettingsConfigDict(env_prefix="LOGSTREAM_AUTH_", frozen=True, extra="forbid")
+
+    url: str = Field("sqlite+aiosqlite:///logstream-data/auth.db", description="SQLAlchemy URL; SQLite or Postgres.")
+    refresh_seconds: float = Field(2.0, gt=0, description="A key revoked elsewhere stops working within this time.")
+    session_seconds: float = Field(12 * 3600.0, gt=0, description="A login lasts this long.")
+    ticket_seconds: float = Field(30.0, gt=0, description="Life of a WebSocket or SSE ticket.")

@@ -1,0 +1,1 @@
+"""One machine: the embedded engine and the composition root of `logstream up`."""

@@ -1,0 +1,1 @@
+"""ClickHouse: the block format, the schema and its migrations, inserts. Reading is `logstream.query`."""
