@@ -1,0 +1,131 @@
+"""A lean HTTP/1.1 load client: many keep-alive connections, each posting the next body when its answer is in.
+
+It runs in a process of its own (`python -m benchmarks.load`), so that its CPU time is not LogStream's.
+"""
+
+import asyncio
+import collections
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import uvloop
+
+from benchmarks import workload
+
+
+@dataclass(slots=True)
+class Totals:
+    """What the answers said. `latencies` in seconds, one a request."""
+
+    requests: int = 0
+    accepted: int = 0
+    statuses: "collections.Counter[int]" = field(default_factory=collections.Counter)
+    latencies: list[float] = field(default_factory=list)
+
+
+class _Connection(asyncio.Protocol):
+    """One request at a time; the answer must carry Content-Length (or be a 204)."""
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport | None = None
+        self._buffer = b""
+        self._answer: asyncio.Future[tuple[int, bytes]] | None = None
+        self._resume = asyncio.Event()
+        self._resume.set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        head, separator, rest = self._buffer.partition(b"\r\n\r\n")
+        if not separator:
+            return
+        status = int(head[9:12])
+        length = 0
+        for line in head.split(b"\r\n")[1:]:
+            if line.lower().startswith(b"content-length:"):
+                length = int(line[15:])
+        if len(rest) >= length and self._answer is not None and not self._answer.done():
+            self._buffer = b""
+            self._answer.set_result((status, rest))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(exc or ConnectionResetError("the server closed the connection"))
+
+    async def post(self, request: bytes) -> tuple[int, bytes]:
+        assert self.transport is not None
+        self._answer = asyncio.get_running_loop().create_future()
+        self.transport.write(request)
+        return await self._answer
+
+
+async def drive(
+    host: str,
+    port: int,
+    path: str,
+    headers: dict[str, str],
+    bodies: Iterator[bytes],
+    connections: int,
+    pause: float = 0,
+) -> Totals:
+    """Post every body once; a 429 or 503 is tried again after a pause. `pause`: seconds between two posts of a
+    connection, to hold a rate."""
+    totals = Totals()
+    head = f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\n" + "".join(f"{k}: {v}\r\n" for k, v in headers.items())
+
+    async def run() -> None:
+        _, connection = await asyncio.get_running_loop().create_connection(_Connection, host, port)
+        for body in bodies:
+            request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+            while True:
+                began = time.perf_counter()
+                status, answer = await connection.post(request)
+                totals.latencies.append(time.perf_counter() - began)
+                totals.requests += 1
+                totals.statuses[status] += 1
+                if status == 202:
+                    totals.accepted += json.loads(answer)["accepted"]
+                if status not in {429, 503}:
+                    break
+                await asyncio.sleep(0.2)
+            if pause:
+                await asyncio.sleep(pause)
+        assert connection.transport is not None
+        connection.transport.close()
+
+    await asyncio.gather(*(run() for _ in range(connections)))
+    return totals
+
+
+def main() -> None:
+    """Arguments as one JSON object on standard input; the result as one JSON object on standard output."""
+    job = json.load(sys.stdin)
+    bodies = workload.bodies(
+        job["rows"], job["rows_per_body"], seed=job["seed"], start_ns=job["start_ns"], span_seconds=job["span_seconds"]
+    )
+    began = time.perf_counter()
+    totals = uvloop.run(
+        drive(job["host"], job["port"], job["path"], job["headers"], bodies, job["connections"], job.get("pause", 0))
+    )
+    latencies = sorted(totals.latencies)
+    json.dump(
+        {
+            "requests": totals.requests,
+            "accepted": totals.accepted,
+            "statuses": {str(k): v for k, v in totals.statuses.items()},
+            "seconds": time.perf_counter() - began,
+            "p50_ms": latencies[len(latencies) // 2] * 1e3,
+            "p99_ms": latencies[int(len(latencies) * 0.99)] * 1e3,
+        },
+        sys.stdout,
+    )
+
+
+if __name__ == "__main__":
+    main()
