@@ -1,0 +1,93 @@
+"""What ClickHouse's refusals mean: retry, never, or ask for less.
+
+Numbers and names are ClickHouse's own (`src/Common/ErrorCodes.cpp`); a test holds the names against the engine.
+
+An insert is refused for good only for a code that says the *rows* are at fault. Every other code, one that is
+not known here included, means "try again": a stream that stands still is visible and loses nothing, while a
+wrong "never" would send accepted records to the dead letters.
+"""
+
+from clickhouse_connect.driver.exceptions import ClickHouseError, Error, OperationalError
+
+from logstream.errors import LogStreamError, StoreRefused, StoreUnavailable, TooLarge
+
+REFUSED: dict[int, str] = {
+    6: "CANNOT_PARSE_TEXT",
+    9: "SIZES_OF_COLUMNS_DOESNT_MATCH",
+    25: "CANNOT_PARSE_ESCAPE_SEQUENCE",
+    26: "CANNOT_PARSE_QUOTED_STRING",
+    27: "CANNOT_PARSE_INPUT_ASSERTION_FAILED",
+    33: "CANNOT_READ_ALL_DATA",
+    38: "CANNOT_PARSE_DATE",
+    41: "CANNOT_PARSE_DATETIME",
+    53: "TYPE_MISMATCH",
+    67: "BAD_TYPE_OF_FIELD",
+    69: "ARGUMENT_OUT_OF_BOUND",
+    70: "CANNOT_CONVERT_TYPE",
+    72: "CANNOT_PARSE_NUMBER",
+    108: "NO_DATA_TO_INSERT",
+    117: "INCORRECT_DATA",
+    128: "TOO_LARGE_ARRAY_SIZE",
+    130: "CANNOT_READ_ARRAY_FROM_TEXT",
+    131: "TOO_LARGE_STRING_SIZE",
+    190: "SIZES_OF_ARRAYS_DONT_MATCH",
+    261: "UNKNOWN_BLOCK_INFO_FIELD",
+    321: "VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE",
+    349: "CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN",
+    377: "CANNOT_PARSE_UUID",
+    407: "DECIMAL_OVERFLOW",
+    441: "CANNOT_PARSE_DOMAIN_VALUE_FROM_STRING",
+    467: "CANNOT_PARSE_BOOL",
+    469: "VIOLATED_CONSTRAINT",
+    691: "UNKNOWN_ELEMENT_OF_ENUM",
+}
+"""Codes of an INSERT that say its rows can never be stored."""
+
+TOO_MUCH: dict[int, str] = {158: "TOO_MANY_ROWS", 307: "TOO_MANY_BYTES", 396: "TOO_MANY_ROWS_OR_BYTES"}
+"""Codes of a read whose answer is larger than `StoreSettings.max_result_bytes`."""
+
+BUSY: dict[int, str] = {
+    3: "UNEXPECTED_END_OF_FILE",
+    74: "CANNOT_READ_FROM_FILE_DESCRIPTOR",
+    75: "CANNOT_WRITE_TO_FILE_DESCRIPTOR",
+    76: "CANNOT_OPEN_FILE",
+    159: "TIMEOUT_EXCEEDED",
+    160: "TOO_SLOW",
+    173: "CANNOT_ALLOCATE_MEMORY",
+    202: "TOO_MANY_SIMULTANEOUS_QUERIES",
+    203: "NO_FREE_CONNECTION",
+    209: "SOCKET_TIMEOUT",
+    210: "NETWORK_ERROR",
+    236: "ABORTED",
+    241: "MEMORY_LIMIT_EXCEEDED",
+    242: "TABLE_IS_READ_ONLY",
+    243: "NOT_ENOUGH_SPACE",
+    252: "TOO_MANY_PARTS",
+    319: "UNKNOWN_STATUS_OF_INSERT",
+    394: "QUERY_WAS_CANCELLED",
+    473: "DEADLOCK_AVOIDED",
+}
+"""Codes of a read that pass by themselves."""
+
+
+def _code(error: ClickHouseError) -> int:
+    return (error.code or 0) if isinstance(error, Error) else 0
+
+
+def insert_error(error: ClickHouseError) -> StoreUnavailable | StoreRefused:
+    """What a failed INSERT means."""
+    code = _code(error)
+    if code in REFUSED:
+        return StoreRefused(f"ClickHouse refused the rows: {error}", clickhouse_code=code)
+    return StoreUnavailable(f"ClickHouse did not take the insert: {error}")
+
+
+def query_error(error: ClickHouseError) -> LogStreamError:
+    """What a failed statement means: StoreUnavailable when it may work later, TooLarge when its answer exceeds
+    the limit, StoreRefused for everything else (the statement is wrong)."""
+    code = _code(error)
+    if code in TOO_MUCH:
+        return TooLarge("the answer is larger than the store's max_result_bytes; ask for less", field="limit")
+    if code in BUSY or code == 0 or isinstance(error, OperationalError):
+        return StoreUnavailable(f"ClickHouse cannot answer now: {error}")
+    return StoreRefused(f"ClickHouse refused the statement: {error}", clickhouse_code=code)

@@ -1,0 +1,39 @@
+"""Versioned changes to a stream's database, applied in order and recorded in the database itself.
+
+Rules: a version once released never changes; a change only adds (tables, columns with defaults, indexes), so
+that the previous release keeps working on the new schema; every statement can be run twice, because a process
+may die between a statement and its record.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from logstream.storage import schema
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """`statements` are SQL with `{database}` for the stream's database."""
+
+    version: int
+    name: str
+    statements: Sequence[str]
+
+
+MIGRATIONS: tuple[Migration, ...] = (Migration(1, "logs", (schema.CREATE_LOGS,)),)
+
+PREPARE: tuple[str, ...] = (
+    "CREATE DATABASE IF NOT EXISTS {database}",
+    """
+    CREATE TABLE IF NOT EXISTS {database}.schema_migrations
+    (version UInt32, name String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3))
+    ENGINE = MergeTree ORDER BY version
+    """,
+)
+APPLIED = "SELECT DISTINCT version FROM {database}.schema_migrations"
+RECORD = "INSERT INTO {database}.schema_migrations (version, name) SELECT {{version:UInt32}}, {{name:String}}"
+
+
+def pending(applied: set[int], migrations: Sequence[Migration] = MIGRATIONS) -> list[Migration]:
+    """Those still to apply, in order. Versions in `applied` that are not known come from a later release."""
+    return [m for m in sorted(migrations, key=lambda m: m.version) if m.version not in applied]

@@ -1,0 +1,49 @@
+"""The table of a stream, as SQL. Which figures chose what: docs/adr/0003-schema.md and benchmarks/RESULTS.md.
+
+Statements name the database as `{database}`, which `Stream.database` keeps to letters, digits and underscores.
+"""
+
+TABLE = "logs"
+
+MAX_RETENTION_DAYS = 36_500
+
+# Without the bound a timestamp far in the future wraps round in the 32-bit time that TTL is kept in, and the
+# row is deleted at once.
+_RETAINED_FROM = "least(greatest(timestamp, received_at), toDateTime64('2090-01-01 00:00:00', 9, 'UTC'))"
+
+
+def ttl(days: int) -> str:
+    """The TTL expression that keeps rows `days` days, counted from the later of timestamp and received_at."""
+    return f"{_RETAINED_FROM} + toIntervalDay({days})"
+
+
+CREATE_LOGS = """
+CREATE TABLE IF NOT EXISTS {database}.logs
+(
+    timestamp DateTime64(9, 'UTC') CODEC(Delta, ZSTD(1)),
+    service LowCardinality(String),
+    level Enum8('trace' = 1, 'debug' = 2, 'info' = 3, 'warn' = 4, 'error' = 5, 'fatal' = 6),
+    message String CODEC(ZSTD(1)),
+    metadata Map(LowCardinality(String), String) CODEC(ZSTD(1)),
+    trace_id String CODEC(ZSTD(1)),
+    span_id String CODEC(ZSTD(1)),
+    received_at DateTime64(9, 'UTC') CODEC(Delta, ZSTD(1)),
+    key_id LowCardinality(String),
+    incarnation UInt32 CODEC(ZSTD(1)),
+    partition UInt16 CODEC(ZSTD(1)),
+    offset UInt64 CODEC(Delta, ZSTD(1)),
+    row UInt32 CODEC(Delta, ZSTD(1)),
+    INDEX message_words message TYPE text(tokenizer = splitByNonAlpha, preprocessor = lower(message)),
+    INDEX metadata_values mapValues(metadata) TYPE bloom_filter(0.01) GRANULARITY 1,
+    INDEX offsets offset TYPE minmax GRANULARITY 8
+)
+ENGINE = MergeTree
+PARTITION BY toDate(received_at)
+ORDER BY (toStartOfInterval(timestamp, INTERVAL 5 MINUTE), service, timestamp)
+SETTINGS
+    non_replicated_deduplication_window = 10000,
+    ttl_only_drop_parts = 1,
+    materialize_ttl_recalculate_only = 1,
+    fsync_after_insert = 1,
+    fsync_part_directory = 1
+"""

@@ -1,0 +1,250 @@
+"""ClickHouse over HTTP: inserts, queries, migrations and retention of every stream's table.
+
+The client is clickhouse-connect's async one; the embedded engine and a real ClickHouse differ by URL only.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from clickhouse_connect.driver import create_async_client
+from clickhouse_connect.driver.asyncclient import AsyncClient
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from logstream.errors import InvalidValue, StoreUnavailable
+from logstream.settings import StoreSettings
+from logstream.storage import migrations, schema
+from logstream.storage.block import COLUMNS, PROVENANCE
+from logstream.storage.errors import insert_error, query_error
+from logstream.stream import Stream
+
+_COLUMNS = tuple(name for name, _ in COLUMNS + PROVENANCE)
+_CHUNK = 256 * 1024
+
+INSERT_SETTINGS: Mapping[str, str] = {
+    # The answer means "stored", and the log is the buffer: nothing else may buffer.
+    "async_insert": "0",
+    # Every block of the INSERT is joined into one, so that it becomes one part: one atomic step, one token.
+    "min_insert_block_size_rows": "4000000000",
+    "min_insert_block_size_bytes": "0",
+    "max_insert_block_size": "4000000000",
+    "max_insert_threads": "1",
+    "max_threads": "1",
+    "input_format_parallel_parsing": "0",
+    "insert_deduplicate": "1",
+    # Planned ranges end where the day of received_at changes; if one did not, it must not become two parts.
+    "max_partitions_per_insert_block": "1",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The answer to a query. `rows` are tuples in the order of `column_names`."""
+
+    column_names: tuple[str, ...]
+    rows: Sequence[tuple[Any, ...]]
+
+
+class Store:
+    """One client for all streams. Safe for concurrent calls."""
+
+    def __init__(self, settings: StoreSettings) -> None:
+        self._settings = settings
+        self._client: AsyncClient | None = None
+        self._opening = asyncio.Lock()
+
+    @classmethod
+    async def connect(cls, settings: StoreSettings) -> "Store":
+        """A store for the ClickHouse at `settings.url`, which need not be up yet: the first call connects.
+
+        Raises InvalidValue when the URL is not http:// or https:// with a host.
+        """
+        url = urlsplit(settings.url)
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise InvalidValue(f"store url must be http://HOST:PORT: {settings.url!r}", field="store.url")
+        return cls(settings)
+
+    async def _connected(self) -> AsyncClient:
+        if self._client is None:
+            async with self._opening:
+                if self._client is None:
+                    self._client = await self._open()
+        return self._client
+
+    async def _open(self) -> AsyncClient:
+        url = urlsplit(self._settings.url)
+        try:
+            return await create_async_client(
+                interface=url.scheme,
+                host=url.hostname,
+                port=url.port or (8443 if url.scheme == "https" else 8123),
+                proxy_path=url.path,
+                username=self._settings.username,
+                password=self._settings.password,
+                database="default",
+                # Blocks travel uncompressed: the engine is near, LZ4 costs more CPU a row than the copy it saves.
+                compress=False,
+                connect_timeout=5,
+                send_receive_timeout=max(self._settings.insert_timeout_seconds, self._settings.query_timeout_seconds),
+                client_name="logstream",
+                query_retries=0,
+                autogenerate_query_id=False,
+            )
+        except (ClickHouseError, OSError) as error:
+            raise StoreUnavailable(f"ClickHouse at {url.hostname}:{url.port} cannot be reached: {error}") from error
+
+    async def insert(self, stream: Stream, parts: Sequence[bytes | memoryview], *, rows: int, token: str) -> None:
+        """Store sealed blocks (`logstream.storage.block.seal`; `parts` are their pieces, in order) as one part.
+
+        All or nothing, and once: a repeat with the same `token` changes nothing. All rows must have been
+        received on one UTC day. rows: how many there are, for the error text.
+
+        Raises StoreUnavailable (retry with the same parts and token), StoreRefused (these rows never).
+        """
+        client = await self._connected()
+        settings = {**INSERT_SETTINGS, "insert_deduplication_token": token}
+        # A known length spares chunked encoding on both sides.
+        headers = {"Content-Length": str(sum(map(len, parts))), "Content-Type": "application/octet-stream"}
+        try:
+            async with asyncio.timeout(self._settings.insert_timeout_seconds):
+                await client.raw_insert(
+                    f"{stream.database}.{schema.TABLE}",
+                    column_names=_COLUMNS,
+                    insert_block=_chunks(parts),
+                    settings=settings,
+                    fmt="Native",
+                    transport_settings=headers,
+                )
+        except TimeoutError as error:
+            raise StoreUnavailable(
+                f"insert of {rows} rows took longer than {self._settings.insert_timeout_seconds} s"
+            ) from error
+        except ClickHouseError as error:
+            raise insert_error(error) from error
+        except OSError as error:
+            raise StoreUnavailable(f"connection to ClickHouse failed: {error}") from error
+
+    async def contains(self, stream: Stream, *, incarnation: int, partition: int, first: int, last: int) -> bool:
+        """Whether any row of the bus records `first` … `last` is stored. Raises StoreUnavailable."""
+        found = await self.query(
+            f"SELECT 1 FROM {stream.database}.{schema.TABLE} WHERE incarnation = {{incarnation:UInt32}}"  # noqa: S608
+            " AND partition = {partition:UInt16} AND offset BETWEEN {first:UInt64} AND {last:UInt64} LIMIT 1",
+            {"incarnation": incarnation, "partition": partition, "first": first, "last": last},
+            settings={"use_query_condition_cache": 0},
+        )
+        return bool(found.rows)
+
+    async def query(
+        self, sql: str, parameters: Mapping[str, object] | None = None, *, settings: Mapping[str, object] | None = None
+    ) -> Rows:
+        """Run a SELECT with bound `parameters` ({name:Type} in the SQL).
+
+        DateTime64(9) loses nanoseconds in Python's datetime: select toUnixTimestamp64Nano instead.
+        Raises StoreUnavailable, TooLarge (over max_result_bytes), StoreRefused (the statement is wrong).
+        """
+        async with self._statement() as client:
+            result = await client.query(sql, parameters=dict(parameters or {}), settings=self._limits(settings))
+            return Rows(tuple(result.column_names), cast(list[tuple[Any, ...]], result.result_rows))
+
+    async def query_bytes(
+        self,
+        sql: str,
+        parameters: Mapping[str, object] | None = None,
+        *,
+        fmt: str,
+        settings: Mapping[str, object] | None = None,
+    ) -> bytes:
+        """As `query`, the answer in ClickHouse's format `fmt`."""
+        async with self._statement() as client:
+            return await client.raw_query(
+                sql, parameters=dict(parameters or {}), settings=self._limits(settings), fmt=fmt
+            )
+
+    def _limits(self, settings: Mapping[str, object] | None) -> dict[str, object]:
+        return {
+            "max_execution_time": self._settings.query_timeout_seconds,
+            "max_result_bytes": self._settings.max_result_bytes,
+            "result_overflow_mode": "throw",
+            **(settings or {}),
+        }
+
+    @asynccontextmanager
+    async def _statement(self) -> AsyncIterator[AsyncClient]:
+        client = await self._connected()
+        try:
+            yield client
+        except ClickHouseError as error:
+            raise query_error(error) from error
+        except OSError as error:
+            raise StoreUnavailable(f"connection to ClickHouse failed: {error}") from error
+
+    async def _command(self, sql: str, parameters: Mapping[str, object] | None = None) -> None:
+        async with self._statement() as client:
+            await client.command(sql, parameters=dict(parameters) if parameters else None)
+
+    async def migrate(self, stream: Stream, *, retention_days: int) -> None:
+        """Bring the stream's database to this release's schema and set its retention. Idempotent."""
+        for statement in migrations.PREPARE:
+            await self._command(statement.format(database=stream.database))
+        answer = await self.query(migrations.APPLIED.format(database=stream.database))
+        for migration in migrations.pending({version for (version,) in answer.rows}):
+            for statement in migration.statements:
+                await self._command(statement.format(database=stream.database))
+            await self._command(
+                migrations.RECORD.format(database=stream.database),
+                {"version": migration.version, "name": migration.name},
+            )
+        await self.set_retention(stream, retention_days)
+
+    async def set_retention(self, stream: Stream, days: int) -> None:
+        """Keep rows `days` days from now on, rows already stored included. Nothing happens when it is so already.
+
+        Raises InvalidValue outside 1 … 36,500 days.
+        """
+        if not 1 <= days <= schema.MAX_RETENTION_DAYS:
+            raise InvalidValue(
+                f"retention_days must be 1 to {schema.MAX_RETENTION_DAYS}: {days}",
+                field="retention_days",
+                limit=schema.MAX_RETENTION_DAYS,
+            )
+        if await self.retention(stream) != days:
+            await self._command(f"ALTER TABLE {stream.database}.{schema.TABLE} MODIFY TTL {schema.ttl(days)}")
+
+    async def retention(self, stream: Stream) -> int | None:
+        """Days rows are kept now; None when nothing expires."""
+        answer = await self.query(
+            "SELECT engine_full FROM system.tables WHERE database = {database:String} AND name = {table:String}",
+            {"database": stream.database, "table": schema.TABLE},
+        )
+        found = re.search(r" TTL .*toIntervalDay\((\d+)\)", answer.rows[0][0]) if answer.rows else None
+        return int(found[1]) if found else None
+
+    async def check(self) -> None:
+        """Raises StoreUnavailable when ClickHouse does not answer within 3 s."""
+        client = await self._connected()
+        if not await client.ping(3.0):
+            raise StoreUnavailable("ClickHouse does not answer")
+
+    async def close(self) -> None:
+        """Close the connections. Idempotent."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+
+async def _chunks(parts: Sequence[bytes | memoryview]) -> AsyncIterator[bytes]:
+    """`parts` joined into pieces of about `_CHUNK` bytes: few writes, and never a copy of the whole body."""
+    waiting: list[bytes | memoryview] = []
+    size = 0
+    for part in parts:
+        waiting.append(part)
+        size += len(part)
+        if size >= _CHUNK:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield b"".join(waiting)
