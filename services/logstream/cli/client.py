@@ -1,0 +1,97 @@
+"""HTTP with sentences: what the API answers, or a Failure that says what to do next."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from logstream import __version__
+from logstream.cli.failure import Failure
+
+if TYPE_CHECKING:
+    import httpx
+
+    from logstream.cli.config import Target
+
+USER_AGENT = f"logstream-cli/{__version__}"
+
+
+def open_http(url: str, *, timeout: float = 30.0) -> "httpx.Client":
+    """A client for `url`. Proxies of the environment are not asked for an address on this machine."""
+    import httpx
+
+    host = urlsplit(url).hostname or ""
+    local = host in {"localhost", "::1"} or host.startswith("127.")
+    return httpx.Client(
+        base_url=url,
+        timeout=httpx.Timeout(timeout, connect=10.0),
+        trust_env=not local,
+        headers={"User-Agent": USER_AGENT},
+    )
+
+
+def sentence(response: "httpx.Response", what: str) -> str:
+    """What an error answer means and what to do; `what` names the service."""
+    try:
+        error = response.json()["error"]
+        said = str(error["message"])
+    except (ValueError, KeyError, TypeError):
+        said = response.text.strip()[:200] or response.reason_phrase
+    match response.status_code:
+        case 401:
+            return f"{said}; log in with `logstream login`, or give a key with --api-key or LOGSTREAM_API_KEY"
+        case 403:
+            return f"{said}; use a key or a login that may do this"
+        case 404 if "error" not in response.text:
+            return f"{response.request.url} is not there; check the address of the {what}"
+        case 429 | 503:
+            wait = response.headers.get("Retry-After")
+            return f"{said}; try again" + (f" in {wait} s" if wait else " later")
+    return said if response.status_code < 500 else f"the {what} failed with {response.status_code}: {said}"
+
+
+class Api:
+    """The query and administration API. Use as a context manager."""
+
+    def __init__(self, target: "Target", *, person: bool = False, timeout: float = 60.0) -> None:
+        self.target = target
+        self._credential = target.credential(person=person)
+        self.http = open_http(target.api_url, timeout=timeout)
+
+    def __enter__(self) -> "Api":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.http.close()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._credential}"} if self._credential else {}
+
+    def get(self, path: str, params: Mapping[str, str | int] | None = None) -> Any:
+        return self.request("GET", path, params=params)
+
+    def request(
+        self, method: str, path: str, *, params: Mapping[str, str | int] | None = None, body: object = None
+    ) -> Any:
+        """The decoded JSON answer, None for an empty one. Raises Failure."""
+        import httpx
+
+        try:
+            response = self.http.request(
+                method, path, params=params, headers=self.headers, **({"json": body} if body is not None else {})
+            )
+        except httpx.TransportError as error:
+            raise Failure(unreachable("API", self.target.api_url, error)) from error
+        if response.is_success:
+            try:
+                return response.json() if response.content else None
+            except ValueError as error:
+                raise Failure(f"{response.request.url} did not answer in JSON; is this the LogStream API?") from error
+        raise Failure(sentence(response, "API"))
+
+
+def unreachable(what: str, url: str, error: Exception) -> str:
+    """The sentence for a server that does not answer."""
+    option = "--ingest-url" if what == "collector" else "--api-url"
+    reason = str(error) or type(error).__name__
+    return f"cannot reach the {what} at {url} ({reason}); start it with `logstream up`, or give another {option}"
