@@ -1,0 +1,154 @@
+"""Reads of one stream's table: lines newest first, counts per minute, replay in the log's order.
+
+The table is ordered by (five-minute bucket, service, timestamp). Sorting by bucket and then timestamp gives the
+same order as by timestamp alone, and lets the engine read the table backwards and stop at the limit.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from logstream.query.filter import Condition, LogFilter, to_sql
+from logstream.query.time import MIN_NS
+from logstream.record import Record
+from logstream.storage.store import Store
+from logstream.stream import Stream
+
+MINUTE_NS = 60 * 10**9
+_HOUR_NS = 60 * MINUTE_NS
+# Most questions end within the newest lines: look at little first, then at ever wider windows.
+_WINDOWS_NS = (_HOUR_NS, 6 * _HOUR_NS, 24 * _HOUR_NS, 7 * 24 * _HOUR_NS)
+
+_BUCKET = "toStartOfInterval({}, INTERVAL 5 MINUTE)"  # as in the table's ORDER BY, or it is not read in order
+_ROW_BUCKET = _BUCKET.format("timestamp")
+_LINE = "toUnixTimestamp64Nano(timestamp) AS ns, service, toInt8(level) AS number, message, metadata, trace_id, span_id"
+_READ_ONLY: Mapping[str, object] = {"readonly": 2}
+_MAX_MINUTES_GROUPED = 2_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class MinuteCount:
+    """`count` lines within the minute that begins at `start` (ns since the epoch)."""
+
+    start: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A stored line and its place in the log."""
+
+    offset: int
+    row: int
+    record: Record
+
+
+class LogReader:
+    """Questions to the store. Every method raises StoreUnavailable, and TooLarge for an answer over the size limit."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def logs(self, stream: Stream, logs: LogFilter, *, limit: int, now_ns: int) -> list[Record]:
+        """At most `limit` lines, newest first; lines of one instant in the reverse order of their arrival."""
+        found: list[Record] = []
+        for window in _windows(logs, now_ns):
+            found += await self._window(stream, window, limit - len(found))
+            if len(found) >= limit:
+                break
+        return found
+
+    async def _window(self, stream: Stream, logs: LogFilter, limit: int) -> list[Record]:
+        where = _where(logs)
+        rows = await self._store.query(
+            f"SELECT {_LINE} FROM {stream.database}.logs WHERE {where.sql} ORDER BY {_ROW_BUCKET} DESC, "  # noqa: S608
+            "timestamp DESC, partition DESC, offset DESC, row DESC LIMIT {limit:UInt32}",
+            {**where.parameters, "limit": limit},
+            settings=_READ_ONLY,
+        )
+        return [Record(*row) for row in rows.rows]
+
+    async def stats(self, stream: Stream, logs: LogFilter, *, limit: int) -> list[MinuteCount]:
+        """Lines per minute in ascending order, minutes without lines left out; the newest `limit` minutes."""
+        where = _where(logs)
+        rows = await self._store.query(
+            # positiveModulo: minutes before 1970 begin where they should, too.
+            f"SELECT toUnixTimestamp64Nano(timestamp) AS ns, ns - positiveModulo(ns, {MINUTE_NS}) AS minute, "  # noqa: S608
+            f"count() AS lines FROM {stream.database}.logs WHERE {where.sql} "
+            "GROUP BY minute ORDER BY minute DESC LIMIT {limit:UInt32}",
+            {**where.parameters, "limit": limit},
+            settings={**_READ_ONLY, "max_rows_to_group_by": _MAX_MINUTES_GROUPED},
+        )
+        return [MinuteCount(minute, count) for minute, count in reversed(rows.rows)]
+
+    async def replay(
+        self,
+        stream: Stream,
+        logs: LogFilter,
+        *,
+        incarnation: int,
+        partition: int,
+        start: tuple[int, int],
+        end: int,
+        limit: int,
+    ) -> list[Stored]:
+        """At most `limit` stored lines of one partition, in the log's order, from `start` on and before `end`.
+
+        start: (offset, row) of the first line wanted. end: the first offset not wanted.
+        """
+        where = to_sql(logs)
+        rows = await self._store.query(
+            f"SELECT offset, row, {_LINE} FROM {stream.database}.logs WHERE incarnation = {{incarnation:UInt32}} "  # noqa: S608
+            "AND partition = {partition:UInt16} AND offset >= {start:UInt64} AND offset < {end:UInt64} "
+            "AND (offset > {start:UInt64} OR row >= {start_row:UInt32}) "
+            f"AND {where.sql} ORDER BY offset, row LIMIT {{limit:UInt32}}",
+            {
+                **where.parameters,
+                "incarnation": incarnation,
+                "partition": partition,
+                "start": start[0],
+                "start_row": start[1],
+                "end": end,
+                "limit": limit,
+            },
+            settings=_READ_ONLY,
+        )
+        return [Stored(offset, row, Record(*line)) for offset, row, *line in rows.rows]
+
+    async def stored_by_key(self, stream: Stream, *, incarnation: int) -> dict[str, int]:
+        """How many lines of each API key are present in the store now, of the log's present life."""
+        rows = await self._store.query(
+            f"SELECT toString(key_id), count() FROM {stream.database}.logs "  # noqa: S608
+            "WHERE incarnation = {incarnation:UInt32} GROUP BY key_id",
+            {"incarnation": incarnation},
+            settings=_READ_ONLY,
+        )
+        return {str(key): int(count) for key, count in rows.rows}
+
+
+def _where(logs: LogFilter) -> Condition:
+    """The filter, and its bounds on the bucket, too: the primary key skips by the bucket, the timestamp makes it exact.
+
+    The bucket is 32-bit time and saturates outside 1970–2106, so it stays monotonic: the bounds hold everywhere.
+    """
+    condition = to_sql(logs)
+    terms = [condition.sql]
+    for value, name, comparison in ((logs.start, "f_start", ">="), (logs.end, "f_end", "<=")):
+        if value is not None:
+            bound = _BUCKET.format(f"fromUnixTimestamp64Nano({{{name}:Int64}}, 'UTC')")
+            terms.append(f"{_ROW_BUCKET} {comparison} {bound}")
+    return Condition(" AND ".join(terms), condition.parameters)
+
+
+def _windows(logs: LogFilter, now_ns: int) -> Iterator[LogFilter]:
+    """`logs` cut into windows of time that follow one another, newest first, and together are `logs`."""
+    oldest = MIN_NS if logs.start is None else logs.start
+    end = logs.end
+    # The first window of an open-ended question reaches from a while ago into the future.
+    edge = now_ns if end is None else min(end, now_ns)
+    for width in _WINDOWS_NS:
+        start = edge - width
+        if start <= oldest + width:  # a rest smaller than this window is not worth a query of its own
+            break
+        yield replace(logs, start=start, end=end)
+        edge = end = start - 1
+    yield replace(logs, end=end)
