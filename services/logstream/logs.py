@@ -58,5 +58,5 @@ def configure(*, level: str = "info", process: str = "logstream", json: bool | N
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     """A logger for one subject, e.g. "processor"."""
-    logger: structlog.stdlib.BoundLogger = structlog.get_logger(name, logger=name)
+    logger: structlog.stdlib.BoundLogger = structlog.get_logger(name, subject=name)
     return logger
