@@ -1,0 +1,63 @@
+"""Accounts: people, keys and streams in one database; the side that asks and changes. The hot path has `Gate`."""
+
+from collections.abc import Iterable
+
+from logstream.auth.api_keys import ApiKeys, CreatedKey
+from logstream.auth.database import Database
+from logstream.auth.principal import Quota, Scope
+from logstream.auth.streams import StreamHook, StreamInfo, Streams
+from logstream.clock import Clock, SystemClock
+from logstream.settings import AuthSettings
+from logstream.stream import Stream
+
+
+class Accounts:
+    """One accounts database.
+
+    `keys`, `streams`: what can be asked and changed, by subject; the methods here are what other parts need most.
+    """
+
+    def __init__(self, database: Database, settings: AuthSettings, clock: Clock) -> None:
+        self.database = database
+        self.settings = settings
+        self.clock = clock
+        self.keys = ApiKeys(database, clock)
+        self.streams = Streams(database, clock)
+
+    @classmethod
+    async def open(cls, settings: AuthSettings, clock: Clock | None = None) -> "Accounts":
+        """Connect to `settings.url`, creating or migrating it. Raises StartupError with one sentence."""
+        return cls(await Database.open(settings.url), settings, clock or SystemClock())
+
+    async def create_key(
+        self,
+        name: str,
+        *,
+        scopes: Iterable[Scope],
+        stream: str | None = "default",
+        owner_id: str | None = None,
+        expires_at: int | None = None,
+        quota: Quota | None = None,
+    ) -> CreatedKey:
+        """As `ApiKeys.create`: the clear key is in `.text` of the result, once."""
+        return await self.keys.create(
+            name, scopes=scopes, stream=stream, owner_id=owner_id, expires_at=expires_at, quota=quota
+        )
+
+    async def ensure_stream(self, stream: Stream, *, retention_days: int = 30) -> StreamInfo:
+        """As `Streams.ensure`."""
+        return await self.streams.ensure(stream, retention_days=retention_days)
+
+    async def update_stream(
+        self, name: str, *, retention_days: int | None = None, anonymous_reads: bool | None = None
+    ) -> StreamInfo:
+        """As `Streams.update`."""
+        return await self.streams.update(name, retention_days=retention_days, anonymous_reads=anonymous_reads)
+
+    def on_stream_update(self, hook: StreamHook) -> None:
+        """As `Streams.on_update`; how the store learns of a new retention."""
+        self.streams.on_update(hook)
+
+    async def close(self) -> None:
+        """Close all connections. Idempotent."""
+        await self.database.close()

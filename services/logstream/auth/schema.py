@@ -1,0 +1,126 @@
+"""The accounts database: its tables, and how an older one is brought up to date.
+
+Every row that the gate keeps in memory has the `revision` at which it last changed. One row counts revisions;
+each writing transaction raises it first and so holds its lock: writers come one after another, revisions are
+committed in order, and "rows with a revision above the last one seen" misses nothing. Rows the gate knows are
+therefore never deleted while they matter: users, sessions and keys end by a time in a column.
+
+Times are nanoseconds since the Unix epoch, UTC. Types are those that SQLite and Postgres share.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from logstream.errors import StartupError
+
+VERSION = 1
+metadata = MetaData()
+
+state = Table(
+    "auth_state",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("version", Integer, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", Text, primary_key=True),
+    # NULL once deleted, so that the address is free again while the row still tells other processes.
+    Column("email", Text, unique=True),
+    Column("password_hash", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("deleted_at", BigInteger),
+    Column("revision", BigInteger, nullable=False),
+    Index("users_revision", "revision"),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("user_id", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Column("revision", BigInteger, nullable=False),
+    Index("sessions_revision", "revision"),
+    Index("sessions_user", "user_id"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("digest", LargeBinary, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("stream", Text),
+    Column("scopes", Text, nullable=False),
+    Column("owner_id", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("revoked_at", BigInteger),
+    Column("last_used_at", BigInteger),
+    Column("records_per_second", Float),
+    Column("bytes_per_second", Float),
+    Column("revision", BigInteger, nullable=False),
+    Index("api_keys_revision", "revision"),
+    Index("api_keys_owner", "owner_id"),
+)
+
+streams = Table(
+    "streams",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("stream_id", Text, nullable=False, unique=True),
+    Column("retention_days", Integer, nullable=False),
+    Column("anonymous_reads", Boolean, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Index("streams_revision", "revision"),
+)
+
+MIGRATIONS: dict[int, tuple[str, ...]] = {}
+"""Statements that lead to a version from the one before; version 1 is the tables as created."""
+
+
+def migrate(connection: Connection) -> None:
+    """Create what is missing and bring an older database up to `VERSION`, in the caller's transaction.
+
+    Raises StartupError when the database was made by a newer version.
+    """
+    for table in metadata.sorted_tables:
+        connection.execute(CreateTable(table, if_not_exists=True))
+        for index in sorted(table.indexes, key=lambda i: str(i.name)):
+            connection.execute(CreateIndex(index, if_not_exists=True))
+    connection.execute(
+        text("INSERT INTO auth_state (id, version, revision) VALUES (1, :version, 0) ON CONFLICT (id) DO NOTHING"),
+        {"version": VERSION},
+    )
+    found = connection.execute(select(state.c.version)).scalar_one()
+    if found > VERSION:
+        raise StartupError(
+            f"the accounts database has version {found}, this LogStream knows {VERSION}: use the newer LogStream"
+        )
+    for version in range(found + 1, VERSION + 1):
+        for statement in MIGRATIONS[version]:
+            connection.execute(text(statement))
+        connection.execute(update(state).values(version=version))
