@@ -1,0 +1,68 @@
+"""chDB's configuration for one small machine: what a server would read from config.xml and users.xml."""
+
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+from logstream.settings import MIB, EngineSettings
+
+# Caches: the defaults may grow to half of the machine's memory. Log searches read marks and index blocks of
+# recent parts again and again and little else, so small caches keep nearly all of the benefit.
+_CACHES = {
+    "mark_cache_size": 32 * MIB,
+    "index_mark_cache_size": 16 * MIB,
+    "primary_index_cache_size": 32 * MIB,
+    "uncompressed_cache_size": 0,
+    "index_uncompressed_cache_size": 0,
+    "text_index_tokens_cache_size": 8 * MIB,
+    "text_index_header_cache_size": 8 * MIB,
+    "text_index_postings_cache_size": 16 * MIB,
+    "query_condition_cache_size": 8 * MIB,
+    "compiled_expression_cache_size": 8 * MIB,
+    "mmap_cache_size": 64,
+}
+_POOLS = {
+    "background_pool_size": 2,
+    "background_merges_mutations_concurrency_ratio": 1,
+    "background_common_pool_size": 1,
+    "background_move_pool_size": 1,
+    "background_fetches_pool_size": 1,
+    "background_schedule_pool_size": 2,
+}
+
+
+def server_config(settings: EngineSettings) -> str:
+    """The XML configuration of the engine."""
+    server = {
+        "max_server_memory_usage": settings.max_memory_bytes,
+        "merges_mutations_memory_usage_soft_limit": settings.max_memory_bytes // 2,
+        **_CACHES,
+        **_POOLS,
+    }
+    lines = [f"  <{name}>{escape(str(value))}</{name}>" for name, value in server.items()]
+    return "\n".join(["<clickhouse>", *lines, "</clickhouse>", ""])
+
+
+def statement_defaults(settings: EngineSettings) -> dict[str, str]:
+    """Settings of every statement unless the request says otherwise."""
+    return {
+        "max_threads": str(settings.max_threads),
+        # One thread builds a block's columns one after another: less memory, and the CPU per row is what counts.
+        "max_insert_threads": "1",
+        "max_memory_usage": str(settings.max_memory_bytes * 3 // 4),
+        # chDB reads a lone word as an expression and maps whole files; a server does neither.
+        "implicit_select": "0",
+    }
+
+
+FORCED = {
+    # An insert is answered when it is stored: chDB's own default would answer before.
+    "async_insert": "0",
+}
+
+
+def connection_string(path: Path, config: Path) -> str:
+    """What chdb.connect takes. Raises ValueError for a path that its syntax cannot carry."""
+    for value in (str(path), str(config)):
+        if set(value) & set("?&#%"):
+            raise ValueError(f"the data folder's path must not contain ?, &, # or %: {value}")
+    return f"{path}?config-file={config}"

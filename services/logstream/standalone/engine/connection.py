@@ -1,0 +1,149 @@
+"""One chDB connection: statements one at a time, with the settings of each. Blocking; may be used from any thread."""
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import chdb
+
+from logstream.standalone.engine import exceptions
+from logstream.standalone.engine.exceptions import EngineError
+from logstream.standalone.engine.request import Statement
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# Statements that change the connection itself; over HTTP without sessions they end with the request.
+_CHANGES_SESSION = frozenset({"SET", "USE"})
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a statement did; becomes X-ClickHouse-Summary."""
+
+    body: bytes = b""
+    rows_read: int = 0
+    bytes_read: int = 0
+    rows_written: int = 0
+    bytes_written: int = 0
+    seconds: float = 0.0
+
+
+def quote(text: str) -> str:
+    """A string literal."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+class Connection:
+    """Settings and the current database stay set between statements and are changed only where they differ."""
+
+    def __init__(self, address: str, name: str, defaults: Mapping[str, str], forced: Mapping[str, str]) -> None:
+        self.name = name
+        self._address = address
+        self._defaults = defaults
+        # The name finds a running statement in system.processes, so that it can be killed.
+        self._forced = {**forced, "log_comment": name}
+        self._open()
+
+    def _open(self) -> None:
+        self._chdb: Any = chdb.connect(self._address)
+        self._settings: dict[str, str] = {}
+        self._database = "default"
+
+    def close(self) -> None:
+        self._chdb.close()
+
+    def _reopen(self) -> None:
+        with contextlib.suppress(Exception):
+            self._chdb.close()
+        self._open()
+
+    def _prepare(self, statement: Statement) -> None:
+        wanted = {**self._defaults, **statement.settings, **self._forced}
+        for name in wanted:
+            if not _NAME.fullmatch(name):
+                raise EngineError(115, f"Setting {name} is neither a builtin setting nor started with the prefix "
+                                       "'SQL_' registered for user-defined settings", "UNKNOWN_SETTING")  # fmt: skip
+        changes = [f"{k} = {quote(v)}" for k, v in wanted.items() if self._settings.get(k) != v]
+        changes += [f"{k} = DEFAULT" for k in self._settings if k not in wanted]
+        try:
+            if changes:
+                self._chdb.query("SET " + ", ".join(changes))
+                self._settings = wanted
+            if statement.database != self._database:
+                self._chdb.query("USE `" + statement.database.replace("\\", "\\\\").replace("`", "\\`") + "`")
+                self._database = statement.database
+        except Exception as error:
+            self._reopen()
+            raise EngineError.of(error) from None
+
+    def run(self, statement: Statement) -> Outcome:
+        """Run a statement whose answer is held whole. Raises EngineError."""
+        self._check(statement)
+        self._prepare(statement)
+        try:
+            result = self._chdb.query(statement.sql, statement.format, params=dict(statement.parameters))
+            return Outcome(
+                result.bytes(), result.storage_rows_read(), result.storage_bytes_read(),
+                result.rows_written(), result.bytes_written(), result.elapsed(),
+            )  # fmt: skip
+        except Exception as error:
+            raise EngineError.of(error) from None
+        finally:
+            if statement.verb in _CHANGES_SESSION:
+                self._reopen()
+
+    def _check(self, statement: Statement) -> None:
+        told = self._chdb._conn.classify_query(statement.sql)
+        if told["statement_count"] > 1:
+            raise EngineError(exceptions.SYNTAX_ERROR, "Multi-statements are not allowed", "SYNTAX_ERROR")
+        if statement.read_only and told["query_class"].name not in ("READ_ONLY", "CONTROL") and told["statement_count"]:
+            raise EngineError(
+                exceptions.READONLY,
+                "Cannot execute query in readonly mode. For queries over HTTP, method GET implies readonly. "
+                "You should use method POST for modifying queries",
+                "READONLY",
+            )
+
+    def insert(self, statement: Statement) -> Outcome:
+        """Push the data of an INSERT and commit it. Raises EngineError; then nothing of a single block is stored."""
+        if statement.read_only:
+            self._check(statement)
+        self._prepare(statement)
+        inserter = None
+        try:
+            inserter = self._chdb.send_insert(statement.sql, statement.format)
+            for piece in statement.data:
+                inserter.append(piece)
+            result = inserter.finish()
+            inserter = None
+        except Exception as error:
+            raise EngineError.of(error) from None
+        finally:
+            if inserter is not None:
+                with contextlib.suppress(Exception):
+                    inserter.cancel()
+        return Outcome(rows_written=result.rows_written, bytes_written=result.bytes_written, seconds=result.elapsed)
+
+    def stream(self, statement: Statement) -> Iterator[bytes]:
+        """The result in pieces of about 64 k rows. Raises EngineError between any two. Closing it cancels."""
+        self._check(statement)
+        self._prepare(statement)
+        result = None
+        try:
+            result = self._chdb.send_query(statement.sql, statement.format, params=dict(statement.parameters))
+            for piece in result:
+                yield piece.bytes()
+            result = None
+        except Exception as error:
+            raise EngineError.of(error) from None
+        finally:
+            if result is not None:
+                with contextlib.suppress(Exception):
+                    result.cancel()
+
+    def kill(self, names: Sequence[str]) -> None:
+        """Cancel what runs on the connections called `names`."""
+        listed = ", ".join(map(quote, names))
+        with contextlib.suppress(Exception):
+            self._chdb.query(f"KILL QUERY WHERE Settings['log_comment'] IN ({listed}) ASYNC")

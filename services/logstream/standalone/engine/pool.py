@@ -1,0 +1,82 @@
+"""The connections: two lanes, so that reads never hold up inserts; one thread per connection."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from logstream.standalone.engine import exceptions
+from logstream.standalone.engine.connection import Connection
+from logstream.standalone.engine.exceptions import EngineError
+
+_T = TypeVar("_T")
+
+
+class Lease:
+    """A connection for one statement, with the thread its blocking calls run on."""
+
+    def __init__(self, connection: Connection, thread: ThreadPoolExecutor) -> None:
+        self.connection = connection
+        self._thread = thread
+        self.busy: asyncio.Future[object] | None = None
+
+    def call(self, function: Callable[..., _T], *arguments: object) -> "asyncio.Future[_T]":
+        """Run a blocking function on the connection's thread."""
+        future = asyncio.get_running_loop().run_in_executor(self._thread, lambda: function(*arguments))
+        self.busy = future  # type: ignore[assignment]
+        return future
+
+    def close(self) -> None:
+        self._thread.submit(self.connection.close)
+        self._thread.shutdown(wait=True)
+
+
+class Lane:
+    """Connections of one purpose, handed out in the order asked for; who waits is bounded."""
+
+    def __init__(self, leases: Sequence[Lease], *, max_waiting: int) -> None:
+        self._all = tuple(leases)
+        self._free = deque(leases)
+        self._waiting: deque[asyncio.Future[Lease]] = deque()
+        self._max_waiting = max_waiting
+
+    @asynccontextmanager
+    async def lease(self) -> AsyncIterator[Lease]:
+        """A connection of one's own. Raises EngineError 202 when too many wait already."""
+        lease = await self._acquire()
+        try:
+            yield lease
+        finally:
+            self._release(lease)
+
+    async def _acquire(self) -> Lease:
+        if self._free:
+            return self._free.popleft()
+        if len(self._waiting) >= self._max_waiting:
+            raise EngineError(
+                exceptions.TOO_MANY_SIMULTANEOUS_QUERIES,
+                f"Too many simultaneous queries. Maximum: {len(self._all)} running and {self._max_waiting} waiting",
+                "TOO_MANY_SIMULTANEOUS_QUERIES",
+            )
+        future: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():
+                self._release(future.result())
+            raise
+
+    def _release(self, lease: Lease) -> None:
+        while self._waiting:
+            future = self._waiting.popleft()
+            if not future.done():
+                future.set_result(lease)
+                return
+        self._free.append(lease)
+
+    def close(self) -> None:
+        for lease in self._all:
+            lease.close()

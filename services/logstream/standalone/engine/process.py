@@ -1,0 +1,147 @@
+"""The engine process: configuration, connections, server, and how it ends."""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO
+
+import uvloop
+
+from logstream import logs, web
+from logstream.errors import StartupError
+from logstream.settings import MIB, EngineSettings
+from logstream.standalone.engine import config
+from logstream.standalone.engine.app import Application
+from logstream.standalone.engine.connection import Connection
+from logstream.standalone.engine.pool import Lane, Lease
+
+
+def run(
+    settings: EngineSettings, *, stop_on_stdin_eof: bool = False, on_ready: Callable[[str], None] | None = None
+) -> None:
+    """Serve the engine until SIGTERM, SIGINT or, if asked, the end of standard input. Blocks.
+
+    on_ready: called with the address once `/ping` answers. Raises StartupError: folder not usable or in use by
+    another instance, address not to be had.
+    """
+    lock = _lock(settings.path)
+    try:
+        sock = web.listen(settings.host, settings.port)
+        with contextlib.closing(sock):
+            uvloop.run(_main(settings, sock, stop_on_stdin_eof, on_ready))
+    finally:
+        lock.close()
+
+
+def _lock(path: Path) -> IO[str]:
+    """The data folder for this process alone."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = (path / "logstream.lock").open("a+")
+    except OSError as error:
+        raise StartupError(f"cannot use the data folder {path}: {error.strerror or error}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise StartupError(f"another instance is already running on the data folder {path}") from error
+    return lock
+
+
+async def _main(
+    settings: EngineSettings, sock: socket.socket, stop_on_stdin_eof: bool, on_ready: Callable[[str], None] | None
+) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if stop_on_stdin_eof:
+        _watch_stdin(loop, stop)
+    host, port = sock.getsockname()[:2]
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    engine = await asyncio.to_thread(Engine, settings)
+    log = logs.get_logger("engine")
+
+    def ready() -> None:
+        log.info("serving", url=url, path=str(settings.path))
+        if on_ready is not None:
+            on_ready(url)
+
+    try:
+        await web.serve(engine.app, sock, stop, ready=ready)
+    finally:
+        await asyncio.to_thread(engine.close)
+        log.info("stopped")
+
+
+def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    """Stop at the end of standard input: a supervisor that dies in any way closes its end of the pipe."""
+
+    def watch() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(0, 4096):
+                pass
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(stop.set)
+
+    threading.Thread(target=watch, name="stdin", daemon=True).start()
+
+
+class Engine:
+    """The open engine: all connections and the application over them."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        data = settings.path.resolve()
+        file = data / "logstream-config.xml"
+        file.write_text(config.server_config(settings))
+        try:
+            address = config.connection_string(data / "data", file)
+        except ValueError as error:
+            raise StartupError(str(error)) from error
+        defaults = config.statement_defaults(settings)
+
+        def lease(name: str) -> Lease:
+            return Lease(
+                Connection(address, name, defaults, config.FORCED), ThreadPoolExecutor(1, thread_name_prefix=name)
+            )
+
+        try:
+            self._killer = lease("logstream-killer")
+        except Exception as error:
+            raise StartupError(f"the engine cannot open its data in {data}: {error}") from error
+        inserts = max(1, settings.connections // 4)
+        self._inserts = Lane([lease(f"logstream-insert-{i}") for i in range(inserts)], max_waiting=64)
+        self._reads = Lane(
+            [lease(f"logstream-read-{i}") for i in range(settings.connections - inserts)], max_waiting=64
+        )
+        self.app = Application(
+            inserts=self._inserts, reads=self._reads, killer=self._killer, timezone="UTC",
+            max_body_bytes=64 * MIB, max_pending_bytes=192 * MIB,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        self._inserts.close()
+        self._reads.close()
+        self._killer.close()
+
+
+def quiet_uvicorn() -> None:
+    """uvicorn reports an answer broken off on purpose (an exception mid-stream) as an error: it is none."""
+    logging.getLogger("uvicorn.error").addFilter(
+        lambda record: "without completing response" not in record.getMessage()
+    )
+
+
+def fail(error: StartupError) -> int:
+    """Tell a person why there was no start; the exit status."""
+    sys.stderr.write(f"{error.message}\n")
+    return 1
