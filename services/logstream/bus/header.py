@@ -89,19 +89,43 @@ def decode(value: bytes) -> tuple[Header, memoryview]:
         magic, version, kind, length, rows, received_at, low, high, key, count = _FIXED.unpack_from(value)
         if magic != _MAGIC or version != _VERSION:
             raise MalformedRecord(f"not a LogStream record of version {_VERSION}: {value[:4]!r}")
-        at = _FIXED.size
-        segments: list[Segment] = []
-        for _ in range(count):
-            size = value[at]
-            key_id = value[at + 1 : at + 1 + size].decode("ascii")
-            at += 1 + size + 4
-            segments.append(Segment(key_id, int.from_bytes(value[at - 4 : at], "little")))
-        if at > length or length > len(value) or sum(s.rows for s in segments) != rows:
+        segments, size = _read_segments(value, _FIXED.size, count)
+        if _FIXED.size + size > length or length > len(value) or sum(s.rows for s in segments) != rows:
             raise MalformedRecord("record header is inconsistent")
-        header = Header(rows, received_at, low, high, tuple(segments), key, Kind(kind))
+        header = Header(rows, received_at, low, high, segments, key, Kind(kind))
     except (struct.error, IndexError, ValueError) as error:
         raise MalformedRecord(f"record header cannot be read: {error}") from error
     return header, memoryview(value)[length:]
+
+
+def _read_segments(data: bytes, start: int, count: int) -> tuple[tuple[Segment, ...], int]:
+    """`count` segments from `start` on, and how many bytes they take. Raises IndexError, ValueError."""
+    at = start
+    segments: list[Segment] = []
+    for _ in range(count):
+        size = data[at]
+        end = at + 1 + size + 4
+        if end > len(data):
+            raise IndexError("segments end early")
+        segments.append(Segment(data[at + 1 : end - 4].decode("ascii"), int.from_bytes(data[end - 4 : end], "little")))
+        at = end
+    return tuple(segments), at - start
+
+
+def wire_segments(value: bytes) -> bytes:
+    """The segments of an encoded record as they stand in its header; `decode_segments` reads them."""
+    count, length = int.from_bytes(value[52:54], "little"), int.from_bytes(value[4:8], "little")
+    return value[52:54] + value[_FIXED.size : length] if count else b""
+
+
+def decode_segments(wire: bytes) -> tuple[Segment, ...]:
+    """The inverse of `wire_segments`. Raises MalformedRecord."""
+    if not wire:
+        return ()
+    try:
+        return _read_segments(wire, 2, int.from_bytes(wire[:2], "little"))[0]
+    except (IndexError, ValueError) as error:
+        raise MalformedRecord(f"segments cannot be read: {error}") from error
 
 
 def segments_of(pairs: Sequence[tuple[str, int]]) -> tuple[Segment, ...]:

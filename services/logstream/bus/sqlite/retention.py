@@ -1,0 +1,74 @@
+"""What the log forgets: consumed records, old dead letters, old claims; a little at a time.
+
+Deletes are small so that no append waits long behind one. The last record of a lane stays, because the
+next offset is known by it.
+"""
+
+from logstream.bus.sqlite.log import Lane, Log
+from logstream.clock import NS_PER_SECOND, Clock
+from logstream.settings import MIB, BusSettings
+
+_STEP_BYTES = 8 * MIB
+_STEP_RECORDS = 1_000
+_LETTERS_SHARE = 4
+
+
+def letters_limit(settings: BusSettings) -> int:
+    """Bytes of dead letters a topic keeps: a quarter of what the log may hold besides."""
+    return settings.max_bytes // _LETTERS_SHARE
+
+
+def step(log: Log, settings: BusSettings, clock: Clock) -> tuple[bool, int]:
+    """Delete one step's worth, in the caller's transaction.
+
+    Returns whether more is due, and how many dead letters were discarded.
+    """
+    now = clock.now_ns()
+    more = False
+    discarded = 0
+    for lanes in log.lanes.values():
+        for lane in lanes:
+            count, full = _trim(log, lane, settings, now)
+            more |= full
+            discarded += count if lane.letters else 0
+    claims = log.sql.execute(
+        "DELETE FROM claims WHERE (topic, key) IN"
+        " (SELECT topic, key FROM claims INDEXED BY claims_by_time WHERE claimed_at <= ? LIMIT ?)",
+        (now - int(settings.idempotency_window_seconds * NS_PER_SECOND), _STEP_RECORDS),
+    ).rowcount
+    return more or claims == _STEP_RECORDS, discarded
+
+
+def _trim(log: Log, lane: Lane, settings: BusSettings, now: int) -> tuple[int, bool]:
+    """Records deleted from the lane's beginning, and whether the step ended for its size."""
+    if lane.letters:
+        end, excess, too_old = lane.end, lane.bytes - letters_limit(settings), 0
+    else:
+        end = lane.consumed
+        excess = lane.bytes - lane.waiting_bytes - settings.retain_bytes
+        too_old = now - int(settings.retain_seconds * NS_PER_SECOND)
+    end = min(end, lane.end - 1)
+    if end <= lane.beginning:
+        return 0, False
+    rows = log.sql.execute(
+        "SELECT bytes, appended_at FROM entries WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
+        (lane.row(lane.beginning), lane.row(end), _STEP_RECORDS),
+    )
+    count = size = 0
+    for record_bytes, appended_at in rows:
+        if (size >= excess and appended_at >= too_old) or size >= _STEP_BYTES:
+            break
+        count += 1
+        size += record_bytes
+    rows.close()
+    if not count:
+        return 0, False
+    bounds = (lane.row(lane.beginning), lane.row(lane.beginning + count))
+    log.sql.execute("DELETE FROM records WHERE id >= ? AND id < ?", bounds)
+    log.sql.execute("DELETE FROM entries WHERE id >= ? AND id < ?", bounds)
+    log.changed[lane.lane_id] = lane
+    lane.beginning += count
+    lane.bytes -= size
+    if lane.letters:
+        lane.waiting_bytes -= size
+    return count, count == _STEP_RECORDS or size >= _STEP_BYTES
