@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Row, bindparam, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from logstream.auth import schema, validation
 from logstream.auth.database import Database
@@ -81,7 +82,6 @@ class ApiKeys:
         quota: Quota | None = None,
     ) -> CreatedKey:
         """A new key. owner_id: whose rights bound it, None for nobody's. Raises InvalidValue."""
-        quota = quota or Quota()
         granted = frozenset(scopes)
         if not granted:
             raise InvalidValue("scopes must name at least one of ingest, read, admin", field="scopes")
@@ -94,24 +94,10 @@ class ApiKeys:
             owner_id=owner_id,
             created_at=self._clock.now_ns(),
             expires_at=self._check_expiry(expires_at),
-            quota=_check_quota(quota),
+            quota=_check_quota(quota or Quota()),
         )
         async with self._database.write() as (connection, revision):
-            await connection.execute(
-                insert(schema.api_keys).values(
-                    id=key.id,
-                    digest=made.digest,
-                    name=key.name,
-                    stream=key.stream,
-                    scopes=",".join(sorted(granted)),
-                    owner_id=key.owner_id,
-                    created_at=key.created_at,
-                    expires_at=key.expires_at,
-                    records_per_second=quota.records_per_second,
-                    bytes_per_second=quota.bytes_per_second,
-                    revision=revision,
-                )
-            )
+            await insert_key(connection, key, made.digest, revision)
         return CreatedKey(key, made.text)
 
     async def list(
@@ -189,6 +175,24 @@ class ApiKeys:
         if expires_at is not None and not self._clock.now_ns() < expires_at <= MAX_NS:
             raise InvalidValue("expires_at must lie in the future, before the year 2262", field="expires_at")
         return expires_at
+
+
+async def insert_key(connection: AsyncConnection, key: ApiKey, digest: bytes, revision: int) -> None:
+    await connection.execute(
+        insert(schema.api_keys).values(
+            id=key.id,
+            digest=digest,
+            name=key.name,
+            stream=key.stream,
+            scopes=",".join(sorted(key.scopes)),
+            owner_id=key.owner_id,
+            created_at=key.created_at,
+            expires_at=key.expires_at,
+            records_per_second=key.quota.records_per_second,
+            bytes_per_second=key.quota.bytes_per_second,
+            revision=revision,
+        )
+    )
 
 
 def _check_quota(quota: Quota) -> Quota:

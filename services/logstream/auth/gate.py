@@ -5,7 +5,7 @@ import contextlib
 from typing import NoReturn
 
 from logstream.auth.accounts import Accounts
-from logstream.auth.keys import SESSION_PREFIX, MalformedCredential, parse_key, parse_token, same
+from logstream.auth.keys import SESSION_PREFIX, MalformedCredential, credential_of, parse_key, parse_token, same
 from logstream.auth.principal import Principal, Scope
 from logstream.auth.snapshot import Snapshot
 from logstream.auth.streams import StreamInfo
@@ -78,10 +78,7 @@ class Gate:
 
     def _authenticate_other(self, credential: str) -> Principal:
         """A session, or a key in an unusual wrapping; says what is wrong with anything else."""
-        credential = credential.strip(" \t")
-        scheme, _, rest = credential.partition(" ")
-        if scheme.lower() == "bearer":
-            credential = rest.strip(" \t")
+        credential = credential_of(credential)
         if not credential:
             _refuse("missing", "the Authorization header is empty")
         try:

@@ -124,6 +124,13 @@ def parse_token(text: str, prefix: str) -> bytes:
     return hashlib.sha256(raw[len(prefix) : checksum_at - 1]).digest()
 
 
+def credential_of(authorization: str) -> str:
+    """The credential in an Authorization header's value: bare, or after the scheme Bearer in any case."""
+    text = authorization.strip(" \t")
+    scheme, _, rest = text.partition(" ")
+    return rest.strip(" \t") if scheme.lower() == "bearer" else text
+
+
 def same(one: bytes, other: bytes) -> bool:
     """Whether two digests are equal, in time that does not depend on where they differ."""
     return hmac.compare_digest(one, other)

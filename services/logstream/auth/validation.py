@@ -29,16 +29,16 @@ def email(text: str) -> str:
 
 
 def password(text: str, *, email: str = "", field: str = "password") -> str:
-    """The password in NFKC, so that two keyboards type the same. Raises InvalidValue; never repeats it."""
-    if not MIN_PASSWORD <= len(text) <= MAX_PASSWORD:
+    """A new password in the form that is hashed (`typed_password`). Raises InvalidValue; never repeats it."""
+    normal = typed_password(text)
+    if len(text) > MAX_PASSWORD:
         raise InvalidValue(
-            f"{field} must have {MIN_PASSWORD} to {MAX_PASSWORD} characters",
-            field=field,
-            limit=MIN_PASSWORD if len(text) < MIN_PASSWORD else MAX_PASSWORD,
+            f"{field} must not be longer than {MAX_PASSWORD} characters", field=field, limit=MAX_PASSWORD
         )
     if _has_control(text):
         raise InvalidValue(f"{field} must not have control characters", field=field)
-    normal = normal_password(text)
+    if len(normal) < MIN_PASSWORD:
+        raise InvalidValue(f"{field} must have at least {MIN_PASSWORD} characters", field=field, limit=MIN_PASSWORD)
     if len(set(normal)) < 4:
         raise InvalidValue(f"{field} must have at least 4 different characters", field=field, limit=4)
     if email and normal.lower() in {email, email.partition("@")[0]}:
@@ -46,8 +46,13 @@ def password(text: str, *, email: str = "", field: str = "password") -> str:
     return normal
 
 
-def normal_password(text: str) -> str:
-    """The form that is hashed."""
+def typed_password(text: str) -> str:
+    """What somebody typed, in the form that is hashed: NFKC, so that two keyboards type the same.
+
+    Empty, which is nobody's password, when it could not have been accepted as a new one.
+    """
+    if len(text) > MAX_PASSWORD or _has_control(text):
+        return ""
     return unicodedata.normalize("NFKC", text)
 
 

@@ -1,0 +1,160 @@
+"""Accounts over HTTP: sign up, log in, log out, the own password, tickets; and all routers of administration."""
+
+import ipaddress
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from logstream.api import keys, streams, users
+from logstream.api.deps import Authorization, Caller, allowed
+from logstream.api.error_body import errors
+from logstream.api.times import from_ns
+from logstream.api.users import Email, Password, UserBody, user_body
+from logstream.auth.accounts import Accounts
+from logstream.auth.gate import Gate
+from logstream.auth.keys import credential_of
+from logstream.auth.logins import Session
+from logstream.auth.principal import Principal, Scope
+from logstream.auth.roles import Action, Role
+from logstream.errors import Forbidden
+from logstream.settings import ApiSettings
+
+TypedPassword = Annotated[str, Field(max_length=1024, description="As typed.", examples=["correct horse battery"])]
+
+
+class Credentials(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    email: Annotated[str, Field(max_length=1024, examples=["ada@example.com"])]
+    password: TypedPassword
+
+
+class SignUp(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    email: Email
+    password: Password
+
+
+class SessionBody(BaseModel):
+    token: str = Field(description="Shown once. Send it as `Authorization: Bearer TOKEN`.", examples=["lss_…"])
+    expires_at: datetime
+    user: UserBody
+
+
+class Me(BaseModel):
+    """The caller as LogStream sees it."""
+
+    kind: str = Field(description="user or key", examples=["user"])
+    id: str
+    name: str = Field(description="The e-mail address, or the key's name.", examples=["ada@example.com"])
+    role: Role | None = Field(description="null for a key")
+    scopes: list[Scope]
+    stream: str | None = Field(description="The only stream a key is good for; null: all.")
+
+
+class PasswordChange(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    current_password: TypedPassword
+    new_password: Password
+
+
+class TicketBody(BaseModel):
+    ticket: str = Field(description="For the query parameter `ticket`; good once.", examples=["lst_…"])
+    expires_in_seconds: float
+
+
+def signup_allowed(settings: ApiSettings) -> bool:
+    """As set; by default only where nobody but this machine can call."""
+    if settings.signup is not None:
+        return settings.signup
+    if settings.host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(settings.host).is_loopback
+    except ValueError:
+        return False
+
+
+def create_router(accounts: Accounts, gate: Gate, settings: ApiSettings) -> APIRouter:
+    """Everything under /api/v1 about accounts, users, keys and streams. Needs `app.state.gate` (see `deps`)."""
+    router = APIRouter(prefix="/api/v1")
+    router.include_router(_account_router(accounts, gate, settings))
+    router.include_router(users.create_router(accounts))
+    router.include_router(keys.create_router(accounts, gate))
+    router.include_router(streams.create_router(accounts, gate))
+    return router
+
+
+def _account_router(accounts: Accounts, gate: Gate, settings: ApiSettings) -> APIRouter:
+    router = APIRouter(tags=["account"])
+
+    @router.post("/signup", status_code=201, responses=errors(400, 403, 409, 429, 503))
+    async def sign_up(body: SignUp, request: Request, response: Response) -> SessionBody:
+        """Make an account with the role member and log in. By default only where the API listens on loopback."""
+        if not signup_allowed(settings):
+            raise Forbidden("sign-up is off here: ask an admin for an account")
+        response.headers["Cache-Control"] = "no-store"
+        return _session_body(await accounts.logins.sign_up(body.email, body.password, address=_address(request)))
+
+    @router.post("/login", responses=errors(400, 401, 429, 503))
+    async def log_in(body: Credentials, request: Request, response: Response) -> SessionBody:
+        """Log in. Failures make the next attempt wait: 429 with Retry-After."""
+        response.headers["Cache-Control"] = "no-store"
+        return _session_body(await accounts.logins.log_in(body.email, body.password, address=_address(request)))
+
+    @router.post(
+        "/logout",
+        status_code=204,
+        responses=errors(401, 403, 503),
+        dependencies=[Depends(allowed(Action.OWN_ACCOUNT))],
+    )
+    async def log_out(authorization: Authorization) -> None:
+        """End this session."""
+        await accounts.logins.log_out(credential_of(authorization or ""))
+
+    @router.get("/me", responses=errors(401, 503))
+    async def me(caller: Caller) -> Me:
+        """Who is calling, and what they may do."""
+        return Me(
+            kind=caller.kind,
+            id=caller.id,
+            name=caller.name,
+            role=Role(caller.role) if caller.role is not None else None,
+            scopes=sorted(caller.scopes),
+            stream=caller.stream,
+        )
+
+    @router.post("/password", status_code=204, responses=errors(400, 401, 403, 429, 503))
+    async def change_password(
+        body: PasswordChange,
+        caller: Annotated[Principal, Depends(allowed(Action.OWN_ACCOUNT))],
+        request: Request,
+        authorization: Authorization,
+    ) -> None:
+        """Change the own password; all other sessions of the account end."""
+        await accounts.logins.change_password(
+            await accounts.users.get(caller.id),
+            body.current_password,
+            body.new_password,
+            token=credential_of(authorization or ""),
+            address=_address(request),
+        )
+
+    @router.post("/tickets", status_code=201, responses=errors(401, 403, 429, 503))
+    async def issue_ticket(
+        caller: Annotated[Principal, Depends(allowed(Action.READ_LOGS))], response: Response
+    ) -> TicketBody:
+        """A ticket for one WebSocket or SSE connection of a browser, which cannot send headers there."""
+        response.headers["Cache-Control"] = "no-store"
+        return TicketBody(ticket=gate.issue_ticket(caller), expires_in_seconds=accounts.settings.ticket_seconds)
+
+    return router
+
+
+def _address(request: Request) -> str | None:
+    return request.client.host if request.client is not None else None
+
+
+def _session_body(session: Session) -> SessionBody:
+    return SessionBody(token=session.token, expires_at=from_ns(session.expires_at), user=user_body(session.user))
