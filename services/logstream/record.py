@@ -22,7 +22,7 @@ class Level(IntEnum):
 
 LEVEL_LABELS: tuple[str, ...] = tuple(level.label for level in Level)
 
-_ALIASES: dict[str, Level] = {
+LEVEL_ALIASES: dict[str, Level] = {
     "trace": Level.TRACE, "trc": Level.TRACE, "verbose": Level.TRACE, "finest": Level.TRACE,
     "finer": Level.TRACE, "t": Level.TRACE,
     "debug": Level.DEBUG, "dbg": Level.DEBUG, "fine": Level.DEBUG, "d": Level.DEBUG,
@@ -36,12 +36,16 @@ _ALIASES: dict[str, Level] = {
     # RFC 5424, table 2: numerical severities of syslog.
     "0": Level.FATAL, "1": Level.FATAL, "2": Level.FATAL, "3": Level.ERROR, "4": Level.WARN,
     "5": Level.INFO, "6": Level.INFO, "7": Level.DEBUG,
+    # What pino and bunyan send.
+    "10": Level.TRACE, "20": Level.DEBUG, "30": Level.INFO, "40": Level.WARN, "50": Level.ERROR,
+    "60": Level.FATAL,
 }  # fmt: skip
+"""Lower-case names and numbers of levels as people send them."""
 
 
 def parse_level(text: str) -> Level | None:
     """The level that `text` names (case-insensitive aliases and syslog numbers), None when unknown."""
-    return _ALIASES.get(text) or _ALIASES.get(text.strip().lower())
+    return LEVEL_ALIASES.get(text) or LEVEL_ALIASES.get(text.strip().lower())
 
 
 @dataclass(frozen=True, slots=True)

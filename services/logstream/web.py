@@ -3,18 +3,95 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping, Sequence
 from typing import Any
 
+import msgspec
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from logstream.errors import StartupError
+from logstream.errors import LogStreamError, RetryLater, StartupError, Unauthenticated
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Header = tuple[bytes, bytes]
+
+_MAX_HEADER_BYTES = 64 * 1024
+"""Of one request's line and headers; more closes the connection with 431."""
+_PREFLIGHT_SECONDS = b"86400"
+
+json_bytes = msgspec.json.Encoder().encode
+"""A value as JSON."""
+
+
+async def respond(
+    send: Send,
+    status: int,
+    body: bytes,
+    headers: Iterable[Header] = (),
+    *,
+    content_type: bytes = b"application/json",
+) -> None:
+    """Send a whole answer."""
+    length: Header = (b"content-length", b"%d" % len(body))
+    head = [length, *headers] if status == 204 else [(b"content-type", content_type), length, *headers]
+    await send({"type": "http.response.start", "status": status, "headers": head})
+    await send({"type": "http.response.body", "body": body})
+
+
+def error_headers(error: LogStreamError) -> list[Header]:
+    """The headers that belong to an error beside its body: `Retry-After`, `WWW-Authenticate`."""
+    if isinstance(error, RetryLater):
+        return [(b"retry-after", b"%d" % error.retry_after)]
+    if isinstance(error, Unauthenticated):
+        return [(b"www-authenticate", b'Bearer realm="logstream"')]
+    return []
+
+
+async def respond_error(send: Send, error: LogStreamError, headers: Iterable[Header] = ()) -> None:
+    """Send `error` as `{"error": {"code", "message", …}}` with its status."""
+    await respond(send, error.status, json_bytes(error.body()), [*error_headers(error), *headers])
+
+
+class Cors:
+    """Cross-origin headers (Fetch standard) for raw ASGI. Credentials are not allowed: keys are not cookies.
+
+    origins: exact origins, or "*" for all.
+    """
+
+    def __init__(
+        self,
+        origins: Sequence[str],
+        *,
+        methods: Sequence[str],
+        headers: Sequence[str],
+        exposed: Sequence[str] = (),
+    ) -> None:
+        self._any = "*" in origins
+        self._origins = frozenset(origin.encode("latin-1") for origin in origins)
+        self._exposed: list[Header] = (
+            [(b"access-control-expose-headers", ", ".join(exposed).encode())] if exposed else []
+        )
+        self._preflight: list[Header] = [
+            (b"access-control-allow-methods", ", ".join(methods).encode()),
+            (b"access-control-allow-headers", ", ".join(headers).encode()),
+            (b"access-control-max-age", _PREFLIGHT_SECONDS),
+        ]
+
+    def headers(self, origin: bytes) -> list[Header]:
+        """For every answer to a request with an Origin header."""
+        if self._any:
+            return [(b"access-control-allow-origin", b"*"), *self._exposed]
+        vary: Header = (b"vary", b"Origin")
+        if origin in self._origins:
+            return [(b"access-control-allow-origin", origin), vary, *self._exposed]
+        return [vary]
+
+    def preflight(self) -> list[Header]:
+        """For the answer to a preflight request, beside `headers`."""
+        return self._preflight
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -48,21 +125,38 @@ class _Server(uvicorn.Server):
         yield
 
 
+_TOO_MANY_HEADERS = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
 def _protocol(header_timeout: float) -> type[HttpToolsProtocol]:
     class Protocol(HttpToolsProtocol):
-        """Closes a connection that has not sent a whole request header in time (slow loris)."""
+        """Closes a connection whose request header is not whole in time (slow loris) or grows without end."""
 
         _deadline: asyncio.TimerHandle | None = None
+        _header_bytes = 0
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             self._arm()
 
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self._deadline is not None:
+                self._header_bytes += len(data)
+                if self._header_bytes > _MAX_HEADER_BYTES and not self.transport.is_closing():
+                    self.transport.write(_TOO_MANY_HEADERS)
+                    self.transport.close()
+
         def _arm(self) -> None:
+            self._header_bytes = 0
             self._deadline = self.loop.call_later(header_timeout, self._give_up)
 
         def _give_up(self) -> None:
-            if not self.transport.is_closing():
+            cycle: Any = self.cycle  # None before the first request
+            if cycle is not None and not cycle.response_complete:
+                # The next request has begun while this one is still being answered, which has no such limit.
+                self._deadline = self.loop.call_later(header_timeout, self._give_up)
+            elif not self.transport.is_closing():
                 self.transport.close()
 
         def _disarm(self) -> None:

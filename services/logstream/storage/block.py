@@ -5,15 +5,21 @@ The payload of a bus record is the *body*: the data columns of `COLUMNS`, one af
 constant columns that only the processor knows (`PROVENANCE`); sealed blocks concatenate, so the processor
 never decodes a row.
 
+Columns are made whole, by joins and by numpy over the joined bytes: a Python step per value would cost most of
+what a row costs.
+
 Format: ClickHouse `src/Formats/NativeWriter.cpp` and `src/DataTypes/Serializations/` at protocol revision 0
 (what HTTP uses): varints are LEB128, strings are length-prefixed, LowCardinality is a version, flags, the
 dictionary and the indexes, Map is offsets, keys and values.
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
+
+import numpy as np
+import numpy.typing as npt
 
 from logstream.errors import LogStreamError
 from logstream.record import LEVEL_LABELS, Batch
@@ -48,7 +54,7 @@ class MalformedBlock(LogStreamError):
 class Provenance:
     """Where the rows of one bus record came from; constant over the block but for the keys.
 
-    keys: (key id, rows) in order, adding up to the rows of the block.
+    keys: (key id, rows) in order, adding up to the rows of the block. first_row: number of the first row.
     """
 
     received_at: int
@@ -56,6 +62,7 @@ class Provenance:
     incarnation: int
     partition: int
     offset: int
+    first_row: int = 0
 
 
 def _varint(value: int) -> bytes:
@@ -72,8 +79,12 @@ _PREFIX = [_varint(n) for n in range(4096)]
 _PREFIX_TEXT = [p.decode("latin-1") for p in _PREFIX]
 
 
-def _strings(values: Sequence[str]) -> bytes:
+def _strings(values: Sequence[str]) -> bytes | memoryview:
     """A String column's data: each value's UTF-8 behind its length."""
+    if len(values) >= _PACK_FROM:
+        packed = _packed_strings(values)
+        if packed is not None:
+            return packed
     if "".join(values).isascii():
         # ASCII length = byte length, so one join and one encode make the whole column.
         try:
@@ -85,6 +96,38 @@ def _strings(values: Sequence[str]) -> bytes:
     return b"".join(chain.from_iterable((_PREFIX[n] if (n := len(v)) < 4096 else _varint(n), v) for v in encoded))
 
 
+_PACK_FROM = 24
+"""From this many values on, numpy's fixed costs are less than what it saves."""
+
+
+def _packed_strings(values: Sequence[str]) -> memoryview | None:
+    """`_strings` by writing lengths over separators; None when a value has a NUL or 16 KiB and more.
+
+    Lengths are varints of one byte when all values are short, else of two bytes also where one would do,
+    which LEB128 allows.
+    """
+    parts = ("", *values, "")
+    joined = bytearray("\0".join(parts).encode())
+    flat = np.frombuffer(joined, dtype=np.uint8)
+    at = np.flatnonzero(flat == 0)
+    if len(at) != len(values) + 1:
+        return None
+    sizes = np.diff(at) - 1
+    at = at[:-1]
+    longest = int(sizes.max())
+    if longest < 1 << 7:
+        flat[at] = sizes
+        return memoryview(joined)[:-1]
+    if longest >= 1 << 14:
+        return None
+    joined = bytearray("\0\0".join(parts).encode())
+    flat = np.frombuffer(joined, dtype=np.uint8)
+    at = at + np.arange(len(values))
+    flat[at] = sizes & 0x7F | 0x80
+    flat[at + 1] = sizes >> 7
+    return memoryview(joined)[:-2]
+
+
 _LC_VERSION = (1).to_bytes(8, "little")
 _LC_ADDITIONAL_KEYS = 1 << 9
 _LC_UPDATE_DICTIONARY = 1 << 10
@@ -94,16 +137,40 @@ def _low_cardinality(values: Sequence[str]) -> bytes:
     """A LowCardinality(String) column's data behind its version: flags, dictionary, indexes."""
     if not values:
         return b""
+    ids = _dictionary(values)
+    if len(ids) <= 0x100:
+        return _with_dictionary(ids, bytes(map(ids.__getitem__, values)), len(values))
+    indexes = np.fromiter(map(ids.__getitem__, values), dtype=np.uint32, count=len(values))
+    return _with_dictionary(ids, _narrowed(indexes, len(ids)), len(values))
+
+
+def _dictionary(values: Iterable[str]) -> dict[str, int]:
+    """Each distinct value and its number, in order of appearance; ClickHouse wants the default "" as 0."""
     ids: dict[str, int] = {"": 0}
     for value in dict.fromkeys(values):
         ids.setdefault(value, len(ids))
-    width, code = (0, "B") if len(ids) <= 0xFF else (1, "H") if len(ids) <= 0xFFFF else (2, "I")
+    return ids
+
+
+def _narrowed(indexes: "npt.NDArray[np.uint32]", distinct: int) -> bytes:
+    """Dictionary indexes in the narrowest type that holds them, as `_with_dictionary` announces it."""
+    return indexes.astype(_INDEX_TYPES[_index_width(distinct)]).tobytes()
+
+
+def _index_width(distinct: int) -> int:
+    return 0 if distinct <= 1 << 8 else 1 if distinct <= 1 << 16 else 2
+
+
+_INDEX_TYPES = (np.uint8, np.uint16, np.uint32)
+
+
+def _with_dictionary(ids: dict[str, int], indexes: bytes, rows: int) -> bytes:
     return b"".join((
-        (_LC_ADDITIONAL_KEYS | _LC_UPDATE_DICTIONARY | width).to_bytes(8, "little"),
+        (_LC_ADDITIONAL_KEYS | _LC_UPDATE_DICTIONARY | _index_width(len(ids))).to_bytes(8, "little"),
         len(ids).to_bytes(8, "little"),
         _strings(tuple(ids)),
-        len(values).to_bytes(8, "little"),
-        array(code, map(ids.__getitem__, values)).tobytes(),
+        rows.to_bytes(8, "little"),
+        indexes,
     ))  # fmt: skip
 
 
@@ -111,8 +178,17 @@ def _map(rows: Sequence[dict[str, str]]) -> bytes:
     """A Map(LowCardinality(String), String) column's data."""
     keys = list(chain.from_iterable(rows))
     values = list(chain.from_iterable(map(dict.values, rows)))
+    first = list(rows[0])
+    width = len(first)
+    if first and width * len(rows) == len(keys) and keys == first * len(rows):
+        # One program's records have the same keys in the same order.
+        ids = _dictionary(first)
+        if len(ids) <= 0x100:
+            offsets = np.arange(width, len(keys) + 1, width, dtype=np.uint64).tobytes()
+            indexes = bytes(map(ids.__getitem__, first)) * len(rows)
+            return b"".join((_LC_VERSION, offsets, _with_dictionary(ids, indexes, len(keys)), _strings(values)))
     offsets = array("Q", accumulate(map(len, rows))).tobytes()
-    return _LC_VERSION + offsets + _low_cardinality(keys) + _strings(values)
+    return b"".join((_LC_VERSION, offsets, _low_cardinality(keys), _strings(values)))
 
 
 def _head(column: tuple[str, str]) -> bytes:
@@ -139,12 +215,87 @@ def encode(batch: Batch) -> bytes:
     return b"".join(parts)
 
 
+def extent(batch: Batch) -> tuple[int, int]:
+    """The smallest and the largest timestamp, ns. Raises ValueError for an empty batch."""
+    column = batch.timestamps
+    if isinstance(column, array) and len(column) >= _PACK_FROM:
+        values = np.frombuffer(column, dtype=np.int64)
+        return int(values.min()), int(values.max())
+    return min(column), max(column)
+
+
+class Builder:
+    """A body made of several batches, encoded as they come, so that their records need not be kept.
+
+    The result is what `encode(Batch.join(batches))` would be, but for the width of length prefixes.
+    """
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.low = 0
+        self.high = 0
+        self._columns: tuple[list[bytes | memoryview], ...] = tuple([] for _ in range(6))
+        self._services: dict[str, int] = {"": 0}
+        self._service_indexes: list[npt.NDArray[np.uint32]] = []
+        self._keys: dict[str, int] = {"": 0}
+        self._key_indexes: list[npt.NDArray[np.uint32]] = []
+        self._pairs = 0
+
+    def add(self, batch: Batch) -> None:
+        """Append the rows of `batch`."""
+        if not len(batch):
+            return
+        low, high = extent(batch)
+        self.low = min(low, self.low) if self.rows else low
+        self.high = max(high, self.high) if self.rows else high
+        self.rows += len(batch)
+        stamps, levels, messages, offsets, values, identifiers = self._columns
+        stamps.append(array("q", batch.timestamps).tobytes())
+        self._service_indexes.append(_indexed(self._services, batch.services))
+        levels.append(bytes(batch.levels))
+        messages.append(_strings(batch.messages))
+        ends = np.cumsum(np.fromiter(map(len, batch.metadata), dtype=np.uint64, count=len(batch)), dtype=np.uint64)
+        offsets.append((ends + np.uint64(self._pairs)).tobytes())
+        self._pairs += int(ends[-1])
+        self._key_indexes.append(_indexed(self._keys, list(chain.from_iterable(batch.metadata))))
+        values.append(_strings(list(chain.from_iterable(map(dict.values, batch.metadata)))))
+        identifiers.append(_strings(batch.trace_ids))
+        identifiers.append(_strings(batch.span_ids))
+
+    def body(self) -> bytes:
+        """The body of a block with all rows."""
+        if not self.rows:
+            return encode(Batch.of(()))
+        stamps, levels, messages, offsets, values, identifiers = self._columns
+        services = np.concatenate(self._service_indexes)
+        keys = np.concatenate(self._key_indexes)
+        service_column = _with_dictionary(self._services, _narrowed(services, len(self._services)), self.rows)
+        key_column = _with_dictionary(self._keys, _narrowed(keys, len(self._keys)), self._pairs) if self._pairs else b""
+        return b"".join((
+            _HEADS[0], *stamps,
+            _HEADS[1], _LC_VERSION, service_column,
+            _HEADS[2], *levels,
+            _HEADS[3], *messages,
+            _HEADS[4], _LC_VERSION, *offsets, key_column, *values,
+            _HEADS[5], *identifiers[0::2],
+            _HEADS[6], *identifiers[1::2],
+        ))  # fmt: skip
+
+
+def _indexed(ids: dict[str, int], values: Sequence[str]) -> "npt.NDArray[np.uint32]":
+    """The dictionary index of each value; values not seen before are added to `ids`."""
+    for value in dict.fromkeys(values):
+        ids.setdefault(value, len(ids))
+    return np.fromiter(map(ids.__getitem__, values), dtype=np.uint32, count=len(values))
+
+
 _COUNT = _varint(len(COLUMNS) + len(PROVENANCE))
 _ROW_NUMBERS = array("I", range(65_536)).tobytes()
 
 
-def _row_numbers(rows: int) -> bytes:
-    return _ROW_NUMBERS[: 4 * rows] if rows <= 65_536 else array("I", range(rows)).tobytes()
+def _row_numbers(first: int, rows: int) -> bytes:
+    end = first + rows
+    return _ROW_NUMBERS[4 * first : 4 * end] if end <= 65_536 else array("I", range(first, end)).tobytes()
 
 
 def seal(body: bytes | memoryview, rows: int, source: Provenance) -> tuple[bytes | memoryview, ...]:
@@ -155,14 +306,14 @@ def seal(body: bytes | memoryview, rows: int, source: Provenance) -> tuple[bytes
     if sum(n for _, n in source.keys) != rows:
         raise ValueError("rows by key do not add up to the rows of the block")
     heads = _PROVENANCE_HEADS
-    keys = [key for key, n in source.keys for _ in range(n)] if len(source.keys) > 1 else None
+    keys = _repeated(source.keys) if len(source.keys) > 1 else _constant(source.keys[0][0], rows)
     tail = b"".join((
         heads[0], source.received_at.to_bytes(8, "little", signed=True) * rows,
-        heads[1], _LC_VERSION, _low_cardinality(keys) if keys else _constant(source.keys[0][0], rows),
+        heads[1], _LC_VERSION, keys,
         heads[2], source.incarnation.to_bytes(4, "little") * rows,
         heads[3], source.partition.to_bytes(2, "little") * rows,
         heads[4], source.offset.to_bytes(8, "little") * rows,
-        heads[5], _row_numbers(rows),
+        heads[5], _row_numbers(source.first_row, rows),
     ))  # fmt: skip
     return (_COUNT + _varint(rows), body, tail)
 
@@ -176,6 +327,16 @@ def _constant(value: str, rows: int) -> bytes:
         (2 if value else 1).to_bytes(8, "little"), keys,
         rows.to_bytes(8, "little"), index * rows,
     ))  # fmt: skip
+
+
+def _repeated(runs: Sequence[tuple[str, int]]) -> bytes:
+    """`_low_cardinality` of a column that has each value of `runs` so many times in a row."""
+    ids = _dictionary(value for value, _ in runs)
+    indexes = np.repeat(
+        np.fromiter((ids[value] for value, _ in runs), dtype=np.uint32, count=len(runs)),
+        np.fromiter((n for _, n in runs), dtype=np.int64, count=len(runs)),
+    )
+    return _with_dictionary(ids, _narrowed(indexes, len(ids)), len(indexes))
 
 
 class _Reader:
@@ -209,7 +370,21 @@ class _Reader:
         return values
 
     def strings(self, count: int) -> list[str]:
-        return [self.take(self.varint()).decode() for _ in range(count)]
+        data, at = self.data, self.at
+        out = []
+        for _ in range(count):
+            size = data[at]
+            at += 1
+            if size > 0x7F:
+                self.at = at - 1
+                size = self.varint()
+                at = self.at
+            out.append(data[at : at + size].decode())
+            at += size
+        if at > len(data):
+            raise IndexError("unexpected end of block")
+        self.at = at
+        return out
 
     def uint64(self) -> int:
         return int.from_bytes(self.take(8), "little")

@@ -1,0 +1,144 @@
+"""Group commit: small requests of one moment share one block, one record on the bus, one fsync.
+
+A request is answered only after `Bus.publish` has returned for the record that holds its rows; when that
+fails, all requests in it fail alike. What waits is bounded by the collector's budget of pending bytes.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from logstream.bus.header import NO_KEY, Header, segments_of
+from logstream.bus.protocol import Bus, Claim, Published
+from logstream.clock import Clock
+from logstream.errors import BusUnavailable, LogStreamError, ShuttingDown
+from logstream.logs import get_logger
+from logstream.record import Batch
+from logstream.storage import block
+
+_log = get_logger("collector")
+
+
+@dataclass(slots=True)
+class _Group:
+    """Requests that wait together."""
+
+    batches: list[Batch] = field(default_factory=list)
+    senders: list[tuple[str, int]] = field(default_factory=list)
+    answers: list["asyncio.Future[LogStreamError | None]"] = field(default_factory=list)
+    rows: int = 0
+
+
+class Publisher:
+    """Publishes for one topic. Everything runs on one event loop."""
+
+    def __init__(
+        self, bus: Bus, topic: str, clock: Clock, *, flush_rows: int, flush_seconds: float, timeout_seconds: float
+    ) -> None:
+        self._bus = bus
+        self.topic = topic
+        self._clock = clock
+        self._flush_rows = flush_rows
+        self._flush_seconds = flush_seconds
+        self._timeout = timeout_seconds
+        self._group = _Group()
+        self._timer: asyncio.TimerHandle | None = None
+        self._flushes: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def is_small(self, rows: int) -> bool:
+        """Whether a request of this size should be joined with others."""
+        return rows * 2 < self._flush_rows
+
+    def join(self, batch: Batch, key_id: str) -> "asyncio.Future[LogStreamError | None]":
+        """Add the rows to the block being gathered.
+
+        The future's result is None once they are durable, or the error because of which they may not be
+        (BusUnavailable, BusFull …), for the caller to raise. Raises ShuttingDown.
+        """
+        if self._closed:
+            raise ShuttingDown("the collector is shutting down")
+        loop = asyncio.get_running_loop()
+        group = self._group
+        answer = loop.create_future()
+        group.batches.append(batch)
+        group.senders.append((key_id, len(batch)))
+        group.answers.append(answer)
+        group.rows += len(batch)
+        if group.rows >= self._flush_rows:
+            self._flush()
+        elif self._timer is None:
+            self._timer = loop.call_later(self._flush_seconds, self._flush)
+        return answer
+
+    def _flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._group.answers:
+            group, self._group = self._group, _Group()
+            task = asyncio.get_running_loop().create_task(self._publish_group(group))
+            self._flushes.add(task)
+            task.add_done_callback(self._flushes.discard)
+
+    async def _publish_group(self, group: _Group) -> None:
+        failure: LogStreamError | None = None
+        try:
+            batch = Batch.join(group.batches)
+            low, high = block.extent(batch)
+            header = Header(
+                rows=group.rows,
+                received_at=self._clock.now_ns(),
+                min_timestamp=low,
+                max_timestamp=high,
+                segments=segments_of(group.senders),
+            )
+            await self._publish(header, block.encode(batch), None)
+        except LogStreamError as error:
+            failure = error
+        except BaseException as error:
+            # Cancellation too: no request is left waiting, and none is told that its rows are safe.
+            failure = BusUnavailable(f"the log failed unexpectedly: {type(error).__name__}")
+            if not isinstance(error, Exception):
+                raise
+            _log.exception("flush failed", rows=group.rows)
+        finally:
+            for answer in group.answers:
+                if not answer.done():
+                    answer.set_result(failure)
+
+    async def publish(
+        self, body: bytes, *, rows: int, low: int, high: int, key_id: str, received_at: int, claim: Claim | None
+    ) -> Published:
+        """Publish an encoded block as a record of its own.
+
+        low, high: smallest and largest timestamp, ns. Raises BusUnavailable, BusFull, KeyReused, ShuttingDown.
+        """
+        if self._closed:
+            raise ShuttingDown("the collector is shutting down")
+        header = Header(
+            rows=rows,
+            received_at=received_at,
+            min_timestamp=low,
+            max_timestamp=high,
+            segments=segments_of([(key_id, rows)]),
+            idempotency_key=claim.key if claim is not None else NO_KEY,
+        )
+        return await self._publish(header, body, claim)
+
+    async def _publish(self, header: Header, body: bytes, claim: Claim | None) -> Published:
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._bus.publish(self.topic, header, body, claim=claim)
+        except TimeoutError:
+            raise BusUnavailable(
+                f"the log did not answer within {self._timeout:g} seconds; the records may have been stored",
+                field="publish_timeout_seconds",
+                limit=self._timeout,
+            ) from None
+
+    async def close(self) -> None:
+        """Publish what waits, then take no more."""
+        self._closed = True
+        self._flush()
+        while self._flushes:
+            await asyncio.gather(*self._flushes, return_exceptions=True)
