@@ -77,9 +77,7 @@ class Api:
         import httpx
 
         try:
-            response = self.http.request(
-                method, path, params=params, headers=self.headers, **({"json": body} if body is not None else {})
-            )
+            response = self.http.request(method, path, params=params, headers=self.headers, json=body)
         except httpx.TransportError as error:
             raise Failure(unreachable("API", self.target.api_url, error)) from error
         if response.is_success:

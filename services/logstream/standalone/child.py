@@ -1,5 +1,6 @@
 """One supervised process: started, watched, started again with a growing pause. Standard library only."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -82,10 +83,8 @@ class Child:
     def tell(self, line: str) -> None:
         """Send one line to the child's standard input; a child that has just died is no error."""
         if self.process is not None and self.process.stdin is not None:
-            try:
+            with contextlib.suppress(OSError):
                 self.process.stdin.write(line.encode() + b"\n")
-            except OSError:
-                pass
 
     def ended(self) -> int | None:
         """The exit status once the process has ended (negative: the signal), then it is forgotten."""
@@ -101,7 +100,7 @@ class Child:
         """Seconds until the next start: doubled with each early death, short again after a steady run."""
         if time.monotonic() - self.started >= STEADY_SECONDS:
             self.failures = 0
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**self.failures)
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0**self.failures)
         self.failures += 1
         self.restarts += 1
         self.next_start = time.monotonic() + pause

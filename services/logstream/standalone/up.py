@@ -8,7 +8,6 @@ memory. Why these processes: docs/adr/0009-processes-of-logstream-up.md.
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 
 from logstream import __version__
 from logstream.errors import StartupError
@@ -51,22 +50,20 @@ def _run(options: UpOptions) -> int:
     )
     engine = Command(
         name="engine",
-        arguments=("-m", "logstream.standalone.engine"),
-        environment={
-            **_CHILD_ENVIRONMENT,
-            "LOGSTREAM_ENGINE_PATH": str(data / "clickhouse"),
-            "LOGSTREAM_ENGINE_HOST": ENGINE_HOST,
-            "LOGSTREAM_ENGINE_PORT": str(engine_port),
-        },
+        arguments=(
+            "-m", "logstream.standalone.engine", "--path", str(data / "clickhouse"),
+            "--host", ENGINE_HOST, "--port", str(engine_port), "--stop-on-stdin-eof",
+        ),
+        environment=_CHILD_ENVIRONMENT,
         descriptors=(lock,),
         executable=sys.executable,
-    )
+    )  # fmt: skip
     app = Command(
         name="app",
         arguments=(
-            "-m", "logstream.standalone.app", *replace(options, data=data).arguments(),
+            "-m", "logstream.standalone.app", "--data", str(data), "--host", options.host,
             "--collector-fd", str(collector.fileno()), "--api-fd", str(api.fileno()),
-            "--clickhouse-url", addresses.clickhouse,
+            "--clickhouse-url", addresses.clickhouse, *_optional(options),
         ),
         environment=_CHILD_ENVIRONMENT,
         descriptors=(lock, collector.fileno(), api.fileno()),
@@ -96,6 +93,15 @@ def _check_options(options: UpOptions) -> None:
         raise StartupError(f"{', '.join(ports)} must differ, not {', '.join(map(str, ports.values()))}")
     if options.retention_days is not None and not 1 <= options.retention_days <= 36_500:
         raise StartupError(f"--retention-days must be between 1 and 36500, not {options.retention_days}")
+
+
+def _optional(options: UpOptions) -> list[str]:
+    given: list[str] = []
+    if options.retention_days is not None:
+        given += ["--retention-days", str(options.retention_days)]
+    if options.signup is not None:
+        given += ["--signup", "open" if options.signup else "closed"]
+    return given
 
 
 def _colour() -> bool:

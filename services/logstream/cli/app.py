@@ -1,0 +1,79 @@
+"""The command line as a whole."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from logstream import __version__
+from logstream.cli import admin, doctor, login, output, search, send, server, tail
+from logstream.cli.failure import Failure
+
+app = typer.Typer(
+    name="logstream",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="A log platform: send logs, search them, follow them.",
+    epilog="Exit status: 0 done, 1 failure, 2 wrong usage. `logstream COMMAND --help` shows examples.",
+)
+
+app.command()(server.up)
+app.command()(send.send)
+app.command(name="search")(search.search)
+app.command()(tail.tail)
+app.command()(search.stats)
+app.command()(login.login)
+app.command()(login.logout)
+app.command()(doctor.doctor)
+app.command()(admin.ledger)
+app.add_typer(login.context, name="context")
+app.add_typer(admin.keys, name="keys")
+app.add_typer(admin.users, name="users")
+app.add_typer(admin.deadletters, name="deadletters")
+app.command()(server.clickhouse)
+
+
+@app.command()
+def version() -> None:
+    """Print the version.
+
+    Example: logstream version
+    """
+    output.write(f"logstream {__version__}")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None: ...
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run one command; the exit status. Failures are told in one sentence."""
+    try:
+        result = app(args=arguments, standalone_mode=False)
+    except Failure as failure:
+        output.say(failure.message)
+        return failure.status
+    except typer.Exit as end:
+        return end.exit_code
+    except typer.Abort:
+        return 130
+    except Exception as error:
+        # Wrong usage: typer's own errors, whichever copy of click it brings.
+        if not hasattr(error, "exit_code") or not hasattr(error, "show"):
+            raise
+        error.show()
+        return int(error.exit_code)
+    sys.stdout.flush()
+    return result if isinstance(result, int) else 0

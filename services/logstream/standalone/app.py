@@ -1,0 +1,284 @@
+"""The application process of `logstream up`: collector, processor and API in one event loop.
+
+Started by the supervisor, which owns the listening sockets; tells it by lines of JSON on standard output
+("serving": ingestion works; "ready": so does everything else) and stops when standard input ends.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from logstream import api, collector, logs, metrics, processor
+from logstream.auth.accounts import Accounts
+from logstream.auth.gate import Gate
+from logstream.auth.quota import QuotaLimiter
+from logstream.auth.streams import StreamInfo
+from logstream.bus.sqlite import SqliteBus
+from logstream.clock import Clock, SystemClock
+from logstream.errors import LogStreamError, StartupError, StoreUnavailable
+from logstream.settings import (
+    ApiSettings,
+    AuthSettings,
+    BusSettings,
+    CollectorSettings,
+    ProcessorSettings,
+    StoreSettings,
+)
+from logstream.standalone import first_login
+from logstream.standalone.banner import url
+from logstream.storage.store import Store
+from logstream.stream import make_stream
+
+STREAM = "default"
+RETENTION_DAYS = 30
+DRAIN_SECONDS = 20.0
+"""How long a stopping process goes on storing what the log has; the rest waits there for the next start."""
+
+_log = logs.get_logger("app")
+
+
+@dataclass(frozen=True, slots=True)
+class AppOptions:
+    """data: folder of log and accounts. collector, api: listening sockets. retention_days, signup: as in
+    `UpOptions`."""
+
+    data: Path
+    host: str
+    collector: socket.socket
+    api: socket.socket
+    clickhouse_url: str
+    retention_days: int | None = None
+    signup: bool | None = None
+
+
+class App:
+    """The parts, and how they depend on each other when they stop."""
+
+    def __init__(self, options: AppOptions, clock: Clock) -> None:
+        self._options = options
+        self._clock = clock
+        self._stop = asyncio.Event()
+        # The collector first, the reading side last: nothing is accepted any more, then it is stored, and
+        # until the end it can be read.
+        self._stop_collector = asyncio.Event()
+        self._stop_processor = asyncio.Event()
+        self._stop_readers = asyncio.Event()
+
+    def stop(self) -> None:
+        """Begin to stop. Idempotent."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Until `stop`. Raises StartupError, and whatever ends one of the parts."""
+        options, clock = self._options, self._clock
+        async with contextlib.AsyncExitStack() as stack:
+            bus = await SqliteBus.open(BusSettings(path=options.data / "bus"), clock)
+            stack.push_async_callback(bus.close)
+            accounts = await Accounts.open(AuthSettings(url=f"sqlite+aiosqlite:///{options.data / 'auth.db'}"), clock)
+            stack.push_async_callback(accounts.close)
+            store = await Store.connect(StoreSettings(url=options.clickhouse_url))
+            stack.push_async_callback(store.close)
+            stream = make_stream(STREAM)
+            await bus.create_topic(stream.topic)
+            await bus.create_topic(stream.dead_letter_topic)
+            info = await accounts.ensure_stream(stream, retention_days=options.retention_days or RETENTION_DAYS)
+            login = await first_login.ensure(
+                accounts,
+                options.data,
+                ingest_url=url(options.host, options.collector.getsockname()[1]),
+                api_url=url(options.host, options.api.getsockname()[1]),
+            )
+            gate = await Gate.open(accounts)
+            await self._serve(bus, accounts, gate, store, info, login)
+
+    async def _serve(  # noqa: PLR0917
+        self,
+        bus: SqliteBus,
+        accounts: Accounts,
+        gate: Gate,
+        store: Store,
+        info: StreamInfo,
+        login: dict[str, Any] | None,
+    ) -> None:
+        options, clock = self._options, self._clock
+
+        async def run_collector() -> None:
+            await collector.serve(
+                CollectorSettings(host=options.host), sock=options.collector, bus=bus, gate=gate,
+                quota=QuotaLimiter(clock), clock=clock, stop=self._stop_collector,
+            )  # fmt: skip
+            self._stop_processor.set()
+
+        async def run_processor() -> None:
+            # Without its tables the engine would refuse what it should be asked to wait for.
+            if await self._migrate(accounts, store, info):
+                _freeze()
+                tell("ready", first_login=login)
+                async with asyncio.timeout(None) as patience:
+                    watch = asyncio.create_task(self._limit(patience))
+                    try:
+                        await processor.serve(
+                            ProcessorSettings(), bus=bus, store=store, streams=[info.stream], clock=clock,
+                            stop=self._stop_processor,
+                        )  # fmt: skip
+                    finally:
+                        watch.cancel()
+            await self._stop_processor.wait()
+            self._stop_readers.set()
+
+        async def run_api() -> None:
+            settings = ApiSettings(host=options.host)
+            if options.signup is not None:
+                settings = settings.model_copy(update={"signup": options.signup})
+            await api.serve(
+                settings, sock=options.api, bus=bus, store=store, accounts=accounts, gate=gate, clock=clock,
+                stop=self._stop_readers,
+            )  # fmt: skip
+
+        async def forward_stop() -> None:
+            await self._stop.wait()
+            self._stop_collector.set()
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(gate.run(self._stop_readers))
+            tasks.create_task(run_collector())
+            tasks.create_task(run_processor())
+            tasks.create_task(run_api())
+            tasks.create_task(forward_stop())
+            tell("serving")
+
+    async def _limit(self, patience: asyncio.Timeout) -> None:
+        """Ends a processor that cannot finish, because the engine is away: its records stay in the log."""
+        await self._stop_processor.wait()
+        patience.reschedule(asyncio.get_running_loop().time() + DRAIN_SECONDS)
+
+    async def _migrate(self, accounts: Accounts, store: Store, info: StreamInfo) -> bool:
+        """Bring the tables up to date once the engine answers; False when told to stop before."""
+        pause = 0.05
+        wanted = self._options.retention_days
+        while not self._stop.is_set():
+            try:
+                await store.migrate(info.stream, retention_days=wanted or info.retention_days)
+                if wanted is not None and wanted != info.retention_days:
+                    await accounts.update_stream(info.stream.name, retention_days=wanted)
+                return True
+            except StoreUnavailable:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), pause)
+                pause = min(1.0, pause * 1.5)
+        return False
+
+
+def _freeze() -> None:
+    """Take what the start made out of the collector's sight, and let it look less often.
+
+    Rows live in columns of strings, which the collector of cycles need not look at; at the default threshold
+    it would walk them again and again while a batch is decoded.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+_output = threading.Lock()
+
+
+def tell(event: str, **values: object) -> None:
+    """A message to the supervisor; without one, nobody reads it."""
+    with _output, contextlib.suppress(OSError):
+        os.write(1, json.dumps({"event": event, **values}).encode() + b"\n")
+
+
+def _watch_supervisor(loop: asyncio.AbstractEventLoop, app: App) -> None:
+    """Read the supervisor's lines until it ends, however it ends; then stop. Runs in a thread of its own."""
+    counted = {"engine": 0, "app": 0}
+    with contextlib.suppress(OSError):
+        for line in sys.stdin.buffer:
+            words = line.decode(errors="replace").split()
+            if len(words) == 3 and words[0] == "restarts" and words[1] in counted and words[2].isdigit():
+                more = int(words[2]) - counted[words[1]]
+                metrics.ENGINE_RESTARTS.labels(words[1]).inc(max(0, more))
+                counted[words[1]] += max(0, more)
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(app.stop)
+
+
+async def _main(options: AppOptions) -> None:
+    app = App(options, SystemClock())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, app.stop)
+    threading.Thread(target=_watch_supervisor, args=(loop, app), name="supervisor", daemon=True).start()
+    await app.run()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status 0 after a stop that was asked for, 1 with one sentence when it cannot start."""
+    parser = argparse.ArgumentParser(prog="python -m logstream.standalone.app", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--collector-fd", type=int, required=True, help="a listening socket")
+    parser.add_argument("--api-fd", type=int, required=True, help="a listening socket")
+    parser.add_argument("--clickhouse-url", required=True)
+    parser.add_argument("--retention-days", type=int)
+    parser.add_argument("--signup", choices=("open", "closed"), help="default: open on loopback only")
+    given = parser.parse_args(arguments)
+    logs.configure(process="app")
+    options = AppOptions(
+        data=given.data,
+        host=given.host,
+        collector=_inherited(given.collector_fd),
+        api=_inherited(given.api_fd),
+        clickhouse_url=given.clickhouse_url,
+        retention_days=given.retention_days,
+        signup=None if given.signup is None else given.signup == "open",
+    )
+    import uvloop
+
+    try:
+        uvloop.run(_main(options))
+    except BaseExceptionGroup as group:
+        return _fail(_first(group))
+    except Exception as error:
+        return _fail(error)
+    return 0
+
+
+def _inherited(descriptor: int) -> socket.socket:
+    sock = socket.socket(fileno=descriptor)
+    sock.setblocking(False)
+    return sock
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one to tell a person: a reason in words where there is one."""
+    reasons, _ = group.split(StartupError)
+    chosen: BaseException = reasons or group
+    while isinstance(chosen, BaseExceptionGroup):
+        chosen = chosen.exceptions[0]
+    return chosen
+
+
+def _fail(error: BaseException) -> int:
+    if isinstance(error, StartupError):
+        sys.stderr.write(f"logstream: {error.message}\n")
+        return 1
+    reason = error.message if isinstance(error, LogStreamError) else repr(error)
+    _log.error("the application failed", error=reason, exc_info=error)
+    # Not 1: that is for what trying again would not change.
+    return 70
+
+
+if __name__ == "__main__":
+    sys.exit(main())
