@@ -1,6 +1,7 @@
 """Connections to the accounts database: reading and writing transactions, and word of each change."""
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -28,6 +29,7 @@ class Database:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._listeners: list[Listener] = []
+        self._closed = False
 
     @classmethod
     async def open(cls, url: str) -> "Database":
@@ -36,7 +38,16 @@ class Database:
         is_sqlite = parsed.get_backend_name() == "sqlite"
         if is_sqlite:
             _prepare_file(parsed)
-        engine = create_async_engine(parsed, pool_size=4, max_overflow=0, pool_timeout=5, pool_pre_ping=not is_sqlite)
+        # Bound values are hashes and addresses: neither SQLAlchemy's errors nor the driver's log may repeat them.
+        logging.getLogger("aiosqlite").setLevel(logging.INFO)
+        engine = create_async_engine(
+            parsed,
+            hide_parameters=True,
+            pool_size=4,
+            max_overflow=0,
+            pool_timeout=5,
+            pool_pre_ping=not is_sqlite,
+        )
         if is_sqlite:
             _configure_sqlite(engine)
         try:
@@ -61,7 +72,7 @@ class Database:
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that only reads: one snapshot on SQLite."""
         try:
-            async with self._engine.connect() as connection, connection.begin():
+            async with self._connect() as connection, connection.begin():
                 yield connection
         except (DBAPIError, PoolTimeout, OSError) as error:
             raise _away(error) from error
@@ -95,12 +106,20 @@ class Database:
 
     @asynccontextmanager
     async def _writing(self) -> AsyncIterator[AsyncConnection]:
-        async with self._engine.connect() as connection:
+        async with self._connect() as connection:
             await connection.execution_options(logstream_write=True)
             async with connection.begin():
                 yield connection
 
+    def _connect(self) -> AsyncConnection:
+        # A disposed engine would connect again, and the new connection's thread would keep the process alive.
+        if self._closed:
+            raise Unavailable("the accounts database was closed")
+        return self._engine.connect()
+
     async def close(self) -> None:
+        """Close all connections; whoever asks afterwards gets Unavailable. Idempotent."""
+        self._closed = True
         # Shielded: an aiosqlite connection left open keeps a thread, and with it the process.
         await asyncio.shield(self._engine.dispose())
 
