@@ -1,0 +1,37 @@
+"""The API as one ASGI application."""
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from logstream import __version__
+from logstream.api import accounts, deadletters, errors, health, ledger, openapi, reads, tail
+from logstream.api.middleware import Bodies, Observed
+from logstream.api.services import Services
+from logstream.auth.accounts import Accounts
+
+
+def create_app(services: Services, all_accounts: Accounts) -> FastAPI:
+    """Every route, wired to `services`; whoever makes it closes `services` in the end."""
+    settings = services.settings
+    app = FastAPI(title="LogStream API", version=__version__, redoc_url=None)
+    app.state.services = services
+    app.state.gate = services.gate
+    app.include_router(reads.create_router(settings))
+    app.include_router(tail.create_router())
+    app.include_router(deadletters.create_router())
+    app.include_router(ledger.create_router())
+    app.include_router(accounts.create_router(all_accounts, services.gate, settings))
+    app.include_router(health.create_router())
+    app.add_middleware(Bodies)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=list(settings.cors_origins),
+        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
+        expose_headers=["Retry-After"],
+        max_age=600,
+    )
+    app.add_middleware(Observed)
+    errors.install(app)
+    openapi.install(app)
+    return app

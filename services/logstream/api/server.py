@@ -1,0 +1,48 @@
+"""The API as a service."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+
+from logstream import web
+from logstream.api.app import create_app
+from logstream.api.services import Services
+from logstream.auth.accounts import Accounts
+from logstream.auth.gate import Gate
+from logstream.bus.protocol import Bus
+from logstream.clock import Clock
+from logstream.settings import ApiSettings
+from logstream.storage.store import Store
+
+
+async def serve(
+    settings: ApiSettings,
+    *,
+    sock: socket.socket,
+    bus: Bus,
+    store: Store,
+    accounts: Accounts,
+    gate: Gate,
+    clock: Clock,
+    stop: asyncio.Event,
+) -> None:
+    """Serve on the listening `sock` until `stop` is set; tails end first, then requests under way are answered."""
+    # uvicorn logs each WebSocket with its query string, and that may hold a ticket.
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    services = Services(settings, bus, store, gate, clock)
+    tails_ended = asyncio.Event()
+
+    async def end_tails() -> None:
+        await stop.wait()
+        await services.close()
+        tails_ended.set()
+
+    ending = asyncio.create_task(end_tails())
+    try:
+        await web.serve(create_app(services, accounts), sock, tails_ended)
+    finally:
+        ending.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await ending
+        await services.close()

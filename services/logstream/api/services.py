@@ -1,0 +1,52 @@
+"""What the routes need, made once by the composition root and found at `app.state.services`."""
+
+from dataclasses import dataclass, field
+
+from starlette.requests import HTTPConnection
+
+from logstream.auth.gate import Gate
+from logstream.bus.protocol import Bus
+from logstream.clock import Clock
+from logstream.query.logs import LogReader
+from logstream.query.tail import Tail, TailClients
+from logstream.settings import ApiSettings
+from logstream.storage.store import Store
+from logstream.stream import Stream
+
+
+@dataclass(slots=True)
+class Services:
+    """One process's dependencies, and the tails of its streams."""
+
+    settings: ApiSettings
+    bus: Bus
+    store: Store
+    gate: Gate
+    clock: Clock
+    reader: LogReader = field(init=False)
+    tail_clients: TailClients = field(init=False)
+    _tails: dict[Stream, Tail] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.reader = LogReader(self.store)
+        self.tail_clients = TailClients(self.settings.tail_max_clients)
+
+    def tail(self, stream: Stream) -> Tail:
+        """The tail of `stream`; there is one for each."""
+        found = self._tails.get(stream)
+        if found is None:
+            found = self._tails[stream] = Tail(
+                self.bus, self.reader, stream, self.tail_clients, queue_records=self.settings.tail_queue_records
+            )
+        return found
+
+    async def close(self) -> None:
+        """End all tails; their clients reconnect with their cursors."""
+        for tail in self._tails.values():
+            await tail.close()
+
+
+def services_of(connection: HTTPConnection) -> Services:
+    """The application's services."""
+    services: Services = connection.app.state.services
+    return services
