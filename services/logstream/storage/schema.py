@@ -5,6 +5,11 @@ Statements name the database as `{database}`, which `Stream.database` keeps to l
 
 TABLE = "logs"
 
+BUCKET = "toStartOfInterval(timestamp, INTERVAL 5 MINUTE)"
+"""First term of the sort key; saturates outside 1970 … 2106, so it stays monotonic."""
+NEWEST_FIRST = f"{BUCKET} DESC, timestamp DESC"
+"""ORDER BY of newest-first reads: reading in order of the key needs the bucket to come first."""
+
 MAX_RETENTION_DAYS = 36_500
 
 # Without the bound a timestamp far in the future wraps round in the 32-bit time that TTL is kept in, and the
@@ -20,20 +25,20 @@ def ttl(days: int) -> str:
 CREATE_LOGS = """
 CREATE TABLE IF NOT EXISTS {database}.logs
 (
-    timestamp DateTime64(9, 'UTC') CODEC(Delta, ZSTD(1)),
-    service LowCardinality(String),
-    level Enum8('trace' = 1, 'debug' = 2, 'info' = 3, 'warn' = 4, 'error' = 5, 'fatal' = 6),
+    timestamp DateTime64(9, 'UTC') CODEC(GCD, Delta(8), ZSTD(1)),
+    service LowCardinality(String) CODEC(ZSTD(1)),
+    level Enum8('trace' = 1, 'debug' = 2, 'info' = 3, 'warn' = 4, 'error' = 5, 'fatal' = 6) CODEC(ZSTD(1)),
     message String CODEC(ZSTD(1)),
     metadata Map(LowCardinality(String), String) CODEC(ZSTD(1)),
     trace_id String CODEC(ZSTD(1)),
     span_id String CODEC(ZSTD(1)),
-    received_at DateTime64(9, 'UTC') CODEC(Delta, ZSTD(1)),
-    key_id LowCardinality(String),
+    received_at DateTime64(9, 'UTC') CODEC(GCD, Delta(8), ZSTD(1)),
+    key_id LowCardinality(String) CODEC(ZSTD(1)),
     incarnation UInt32 CODEC(ZSTD(1)),
     partition UInt16 CODEC(ZSTD(1)),
-    offset UInt64 CODEC(Delta, ZSTD(1)),
-    row UInt32 CODEC(Delta, ZSTD(1)),
-    INDEX message_words message TYPE text(tokenizer = splitByNonAlpha, preprocessor = lower(message)),
+    offset UInt64 CODEC(DoubleDelta, ZSTD(1)),
+    row UInt32 CODEC(T64, ZSTD(1)),
+    INDEX message_words lower(message) TYPE tokenbf_v1(16384, 2, 0) GRANULARITY 1,
     INDEX metadata_values mapValues(metadata) TYPE bloom_filter(0.01) GRANULARITY 1,
     INDEX offsets offset TYPE minmax GRANULARITY 8
 )
@@ -45,5 +50,7 @@ SETTINGS
     ttl_only_drop_parts = 1,
     materialize_ttl_recalculate_only = 1,
     fsync_after_insert = 1,
-    fsync_part_directory = 1
+    fsync_part_directory = 1,
+    auto_statistics_types = '',
+    string_serialization_version = 'single_stream'
 """
