@@ -1,7 +1,7 @@
 """The application process of `logstream up`: collector, processor and API in one event loop.
 
-Started by the supervisor, which owns the listening sockets; tells it by lines of JSON on standard output
-("serving": ingestion works; "ready": so does everything else) and stops when standard input ends.
+Started by the supervisor, which owns the listening sockets; tells it by a line of JSON on standard
+output when everything works ("ready"; ingestion does long before), and stops when standard input ends.
 """
 
 import argparse
@@ -9,12 +9,12 @@ import asyncio
 import contextlib
 import gc
 import json
+import logging
 import os
 import signal
 import socket
 import sys
-import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,15 +125,7 @@ class App:
             if await self._migrate(accounts, store, info):
                 _freeze()
                 tell("ready", first_login=login)
-                async with asyncio.timeout(None) as patience:
-                    watch = asyncio.create_task(self._limit(patience))
-                    try:
-                        await processor.serve(
-                            ProcessorSettings(), bus=bus, store=store, streams=[info.stream], clock=clock,
-                            stop=self._stop_processor,
-                        )  # fmt: skip
-                    finally:
-                        watch.cancel()
+                await self._process(bus, store, info)
             await self._stop_processor.wait()
             self._stop_readers.set()
 
@@ -156,12 +148,27 @@ class App:
             tasks.create_task(run_processor())
             tasks.create_task(run_api())
             tasks.create_task(forward_stop())
-            tell("serving")
 
-    async def _limit(self, patience: asyncio.Timeout) -> None:
-        """Ends a processor that cannot finish, because the engine is away: its records stay in the log."""
-        await self._stop_processor.wait()
-        patience.reschedule(asyncio.get_running_loop().time() + DRAIN_SECONDS)
+    async def _process(self, bus: SqliteBus, store: Store, info: StreamInfo) -> None:
+        """The processor; when it should stop and cannot finish (the engine hangs), its records stay in the log."""
+        processing = asyncio.create_task(
+            processor.serve(
+                ProcessorSettings(), bus=bus, store=store, streams=[info.stream], clock=self._clock,
+                stop=self._stop_processor,
+            )
+        )  # fmt: skip
+        stopping = asyncio.create_task(self._stop_processor.wait())
+        try:
+            await asyncio.wait((processing, stopping), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((processing,), timeout=DRAIN_SECONDS)
+            if processing.done():
+                processing.result()
+            else:
+                _log.warning("stopped before everything was stored; the log has the rest")
+        finally:
+            for task in (processing, stopping):
+                task.cancel()
+            await asyncio.gather(processing, stopping, return_exceptions=True)
 
     async def _migrate(self, accounts: Accounts, store: Store, info: StreamInfo) -> bool:
         """Bring the tables up to date once the engine answers; False when told to stop before."""
@@ -191,27 +198,36 @@ def _freeze() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-_output = threading.Lock()
-
-
 def tell(event: str, **values: object) -> None:
     """A message to the supervisor; without one, nobody reads it."""
-    with _output, contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):
         os.write(1, json.dumps({"event": event, **values}).encode() + b"\n")
 
 
-def _watch_supervisor(loop: asyncio.AbstractEventLoop, app: App) -> None:
-    """Read the supervisor's lines until it ends, however it ends; then stop. Runs in a thread of its own."""
-    counted = {"engine": 0, "app": 0}
-    with contextlib.suppress(OSError):
-        for line in sys.stdin.buffer:
+class _Supervisor:
+    """Listens to the supervisor: how often it started a child again, and its end, after which `ended` is called."""
+
+    def __init__(self, ended: Callable[[], None]) -> None:
+        self._ended = ended
+        self._unread = b""
+        self._counted = {"engine": 0, "app": 0}
+
+    def heard(self) -> None:
+        """Standard input can be read."""
+        data = os.read(0, 4096)
+        if not data:
+            asyncio.get_running_loop().remove_reader(0)
+            self._ended()
+            return
+        *lines, self._unread = (self._unread + data).split(b"\n")
+        for line in lines:
             words = line.decode(errors="replace").split()
-            if len(words) == 3 and words[0] == "restarts" and words[1] in counted and words[2].isdigit():
-                more = int(words[2]) - counted[words[1]]
-                metrics.ENGINE_RESTARTS.labels(words[1]).inc(max(0, more))
-                counted[words[1]] += max(0, more)
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(app.stop)
+            if len(words) == 3 and words[0] == "restarts" and words[1] in self._counted:
+                self._count(words[1], int(words[2]))
+
+    def _count(self, child: str, restarts: int) -> None:
+        metrics.ENGINE_RESTARTS.labels(child).inc(max(0, restarts - self._counted[child]))
+        self._counted[child] = restarts
 
 
 async def _main(options: AppOptions) -> None:
@@ -219,7 +235,7 @@ async def _main(options: AppOptions) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, app.stop)
-    threading.Thread(target=_watch_supervisor, args=(loop, app), name="supervisor", daemon=True).start()
+    loop.add_reader(0, _Supervisor(app.stop).heard)
     await app.run()
 
 
@@ -235,6 +251,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--signup", choices=("open", "closed"), help="default: open on loopback only")
     given = parser.parse_args(arguments)
     logs.configure(process="app")
+    # Its start and stop lines say less than ours.
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     options = AppOptions(
         data=given.data,
         host=given.host,

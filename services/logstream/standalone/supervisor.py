@@ -4,6 +4,7 @@ One thread waits on signals, on what the children say and on the time; it holds 
 ids. Standard library only.
 """
 
+import contextlib
 import json
 import os
 import selectors
@@ -144,7 +145,7 @@ class Supervisor:
         except (OSError, ValueError):
             return
         if data == b"":
-            self._selector.unregister(child.output)
+            self._forget(child)
         for line in child.messages(data or b""):
             self._heard(child, line)
 
@@ -159,9 +160,7 @@ class Supervisor:
         except (ValueError, TypeError, KeyError):
             self._say(f"{child.name}: {line.decode(errors='replace')}")
             return
-        if event == "serving":
-            child.proved = True
-        elif event == "ready":
+        if event == "ready":
             self._engine.proved = child.proved = True
             if not self._ready_seen:
                 self._ready_seen = True
@@ -170,11 +169,13 @@ class Supervisor:
     def _reap(self, child: Child) -> int | None:
         if child.process is None or child.process.poll() is None:
             return None
-        output = child.output
         self._listen(child)
-        if output in self._selector.get_map():
-            self._selector.unregister(output)
+        self._forget(child)
         return child.ended()
+
+    def _forget(self, child: Child) -> None:
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(child.output)
 
     def _ended(self, child: Child, status: int) -> None:
         child.kill_at = None
