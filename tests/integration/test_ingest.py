@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.support.ingest import Ingest, ingest
 
 from logstream.auth.principal import Quota, Scope
 from logstream.bus.header import NO_KEY
 from logstream.settings import CollectorSettings, IngestLimits
-from tests.support.ingest import Ingest, ingest
 
 LINE = {
     "timestamp": "2026-01-24T06:50:00.123456789Z",
@@ -116,7 +116,7 @@ async def test_small_requests_of_one_moment_share_a_block(tmp_path: Path) -> Non
         other, other_id = await world.create_key()
         keys = [world.key, other, other, world.key]
         answers = await asyncio.gather(
-            *(world.post('{"message":"m%d"}' % i, authorization=key) for i, key in enumerate(keys))
+            *(world.post(json.dumps({"message": f"m{i}"}), authorization=key) for i, key in enumerate(keys))
         )
         assert [a.status_code for a in answers] == [202] * 4
         [(header, records)] = await world.messages()

@@ -49,6 +49,8 @@ _RANK: dict[str, tuple[str, int]] = {
     alias: (field, rank) for field, names in ALIASES.items() for rank, alias in enumerate(names)
 }
 _SEVERITY_NUMBER = frozenset({"severity_number", "severitynumber"})
+_MESSAGES = frozenset({"message", "msg"})
+"""These keep their JSON text also when they are objects: the record would have no message otherwise."""
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _STRING = msgspec.json.Decoder(str)
 _ANY = msgspec.json.Decoder()
@@ -118,7 +120,9 @@ def _flatten(value: bytes, max_depth: int) -> tuple[list[_Field], list[_Field]]:
     metadata: list[_Field] = []
     for name, raw in _OBJECT.decode(value).items():
         text = bytes(raw)
-        if name != "metadata":
+        if name in _MESSAGES:
+            fields.append(_leaf(name, text))
+        elif name != "metadata":
             fields.extend(_walk(name, text, max_depth))
         elif text[:1] == b"{":
             for key, inner in _OBJECT.decode(text).items():
