@@ -164,6 +164,15 @@ class EngineSettings(_Settings):
     max_memory_bytes: int = Field(640 * MIB, ge=128 * MIB, description="All queries, inserts and merges together.")
     connections: int = Field(8, ge=2, description="Statements that run side by side; the rest wait.")
     max_threads: int = Field(2, ge=1, description="Threads of one query.")
+    max_waiting: int = Field(
+        64, ge=0, description="Statements waiting for a connection, reads and inserts each; then 503."
+    )
+    max_body_bytes: int = Field(
+        64 * MIB, ge=1024, description="One request body, as sent and decompressed; over it 413. It is held in memory."
+    )
+    max_pending_bytes: int = Field(
+        160 * MIB, ge=1024, description="All bodies being received or waiting; over it 503. Bounds memory."
+    )
 
 
 class AuthSettings(_Settings):
