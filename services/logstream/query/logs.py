@@ -21,8 +21,8 @@ _WINDOWS_NS = (_HOUR_NS, 6 * _HOUR_NS, 24 * _HOUR_NS, 7 * 24 * _HOUR_NS)
 _BUCKET = "toStartOfInterval({}, INTERVAL 5 MINUTE)"  # as in the table's ORDER BY, or it is not read in order
 _ROW_BUCKET = _BUCKET.format("timestamp")
 _LINE = "toUnixTimestamp64Nano(timestamp) AS ns, service, toInt8(level) AS number, message, metadata, trace_id, span_id"
-_READ_ONLY: Mapping[str, object] = {"readonly": 2}
-_MAX_MINUTES_GROUPED = 2_000_000
+# The same for every read: the embedded engine pays for settings that change from one statement to the next.
+_SETTINGS: Mapping[str, object] = {"max_rows_to_group_by": 2_000_000, "max_memory_usage": 256 * 1024 * 1024}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class LogReader:
             f"SELECT {_LINE} FROM {stream.database}.logs WHERE {where.sql} ORDER BY {_ROW_BUCKET} DESC, "  # noqa: S608
             "timestamp DESC, partition DESC, offset DESC, row DESC LIMIT {limit:UInt32}",
             {**where.parameters, "limit": limit},
-            settings=_READ_ONLY,
+            settings=_SETTINGS,
         )
         return [Record(*row) for row in rows.rows]
 
@@ -72,11 +72,11 @@ class LogReader:
         where = _where(logs)
         rows = await self._store.query(
             # positiveModulo: minutes before 1970 begin where they should, too.
-            f"SELECT toUnixTimestamp64Nano(timestamp) AS ns, ns - positiveModulo(ns, {MINUTE_NS}) AS minute, "  # noqa: S608
+            f"WITH toUnixTimestamp64Nano(timestamp) AS ns SELECT ns - positiveModulo(ns, {MINUTE_NS}) AS minute, "  # noqa: S608
             f"count() AS lines FROM {stream.database}.logs WHERE {where.sql} "
             "GROUP BY minute ORDER BY minute DESC LIMIT {limit:UInt32}",
             {**where.parameters, "limit": limit},
-            settings={**_READ_ONLY, "max_rows_to_group_by": _MAX_MINUTES_GROUPED},
+            settings=_SETTINGS,
         )
         return [MinuteCount(minute, count) for minute, count in reversed(rows.rows)]
 
@@ -110,7 +110,7 @@ class LogReader:
                 "end": end,
                 "limit": limit,
             },
-            settings=_READ_ONLY,
+            settings=_SETTINGS,
         )
         return [Stored(offset, row, Record(*line)) for offset, row, *line in rows.rows]
 
@@ -120,7 +120,7 @@ class LogReader:
             f"SELECT toString(key_id), count() FROM {stream.database}.logs "  # noqa: S608
             "WHERE incarnation = {incarnation:UInt32} GROUP BY key_id",
             {"incarnation": incarnation},
-            settings=_READ_ONLY,
+            settings=_SETTINGS,
         )
         return {str(key): int(count) for key, count in rows.rows}
 
