@@ -40,15 +40,16 @@ def test_success_and_time_forget() -> None:
 
 
 def test_taking_back_leaves_the_rest() -> None:
-    throttle = Throttle(ManualClock(), free=2)
-    for _ in range(3):
-        throttle.failed("ada")
-    throttle.take_back("ada")
+    clock = ManualClock()
+    throttle = Throttle(clock, free=2)
+    attempts = [throttle.failed("ada") for _ in range(3)]
+    throttle.take_back(attempts.pop())
     assert wait_of(throttle, "ada") == 1
-    throttle.take_back("ada")
-    throttle.check("ada")
-    throttle.take_back("ada")
-    throttle.take_back("ada")
+    clock.advance(1)
+    throttle.take_back(throttle.failed("ada"))
+    throttle.check("ada")  # an attempt that is taken back starts no new wait
+    for attempt in [*attempts, *attempts]:
+        throttle.take_back(attempt)
     assert len(throttle) == 0
 
 

@@ -148,7 +148,7 @@ def create_router(accounts: Accounts, gate: Gate) -> APIRouter:
         """One key, without its secret."""
         return body_of(await manageable(key_id, caller))
 
-    @router.patch("/keys/{key_id}", responses=errors(400, 404))
+    @router.patch("/keys/{key_id}", responses=errors(400, 404, 409))
     async def change_key(key_id: KeyId, body: KeyChange, caller: Caller) -> KeyBody:
         """Change name, expiry or quota; scopes and stream of a key never change."""
         await manageable(key_id, caller)

@@ -12,7 +12,7 @@ from logstream.auth.database import Database
 from logstream.auth.keys import make_key
 from logstream.auth.principal import Quota, Scope
 from logstream.clock import Clock
-from logstream.errors import InvalidValue, NotFound
+from logstream.errors import Conflict, InvalidValue, NotFound
 
 MAX_NS = 2**63 - 1
 
@@ -133,7 +133,10 @@ class ApiKeys:
         expires_at: int | Unset | None = UNSET,
         quota: Quota | Unset = UNSET,
     ) -> ApiKey:
-        """Change what is given; scopes and stream never change. Raises NotFound, InvalidValue."""
+        """Change what is given; scopes and stream never change.
+
+        Raises NotFound, InvalidValue, Conflict when the key was revoked.
+        """
         values: dict[str, object] = {}
         if not isinstance(name, Unset):
             values["name"] = validation.name(name)
@@ -151,7 +154,10 @@ class ApiKeys:
                 .where(schema.api_keys.c.id == key_id, schema.api_keys.c.revoked_at.is_(None))
                 .values(**values, revision=revision)
             )
-        return await self.get(key_id)
+        key = await self.get(key_id)
+        if key.revoked_at is not None:
+            raise Conflict("this key was revoked, which is for good", field="key_id")
+        return key
 
     async def revoke(self, key_id: str) -> ApiKey:
         """End a key for good; a second time changes nothing. Raises NotFound."""

@@ -96,20 +96,20 @@ class Logins:
         subject, account = address_subject(address), _account(email)
         self._by_address.check(subject)
         self._by_account.check(account)
-        self._by_address.failed(subject)
-        self._by_account.failed(account)
+        from_address = self._by_address.failed(subject)
+        on_account = self._by_account.failed(account)
         try:
             found = await self._matching(account, password)
         except LogStreamError:
             # Ours to blame, not the caller's guess.
-            self._by_address.take_back(subject)
-            self._by_account.take_back(account)
+            self._by_address.take_back(from_address)
+            self._by_account.take_back(on_account)
             raise
         if found is None:
             AUTH_FAILURES.labels("password").inc()
             raise Unauthenticated("unknown e-mail address or wrong password")
         # The address keeps its earlier failures: an attacker with one account must not wipe them by logging in.
-        self._by_address.take_back(subject)
+        self._by_address.take_back(from_address)
         self._by_account.succeeded(account)
         return found
 

@@ -14,6 +14,15 @@ class _Failures:
     last: float
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One counted failure, and when the one before it was; monotonic seconds."""
+
+    subject: str
+    at: float
+    before: float
+
+
 class Throttle:
     """After `free` failures of one subject the next attempt waits `first` seconds, then twice as long each time.
 
@@ -54,29 +63,34 @@ class Throttle:
         if wait > 0:
             raise TooMany("too many attempts; wait before the next one", retry_after=wait)
 
-    def failed(self, subject: str) -> None:
+    def failed(self, subject: str) -> Attempt:
         """Count an attempt as failed. Called before the attempt is made, so that attempts at once all count."""
         now = self._clock.monotonic()
         found = self._failures.pop(subject, None)
         if found is None or now - found.last > self._forget:
             found = _Failures(0, now)
+        attempt = Attempt(subject, at=now, before=found.last)
         found.count += 1
         found.last = now
         self._failures[subject] = found
         while len(self._failures) > self._capacity:
             self._failures.popitem(last=False)
+        return attempt
 
     def succeeded(self, subject: str) -> None:
         """Forget the failures of `subject`."""
         self._failures.pop(subject, None)
 
-    def take_back(self, subject: str) -> None:
-        """Undo one `failed`."""
-        found = self._failures.get(subject)
-        if found is not None:
-            found.count -= 1
-            if found.count <= 0:
-                del self._failures[subject]
+    def take_back(self, attempt: Attempt) -> None:
+        """Undo one `failed`; the failures before it stay, and the wait that they caused."""
+        found = self._failures.get(attempt.subject)
+        if found is None:
+            return
+        found.count -= 1
+        if found.last == attempt.at:
+            found.last = attempt.before
+        if found.count <= 0:
+            del self._failures[attempt.subject]
 
 
 def address_subject(host: str | None) -> str:
