@@ -1,22 +1,21 @@
-"""ClickHouse's HTTP interface as raw ASGI."""
+"""ClickHouse's HTTP interface as raw ASGI: requests in, statements run, answers out."""
 
 import asyncio
 import contextlib
-import json
-import secrets
 import time
 from collections.abc import Iterator
 
 from logstream import metrics
-from logstream.standalone.engine import coding, exceptions
-from logstream.standalone.engine.connection import Connection, Outcome
+from logstream.standalone.engine import coding, exceptions, form
+from logstream.standalone.engine.answer import Answer, send_text
 from logstream.standalone.engine.exceptions import EngineError
 from logstream.standalone.engine.pool import Lane, Lease
 from logstream.standalone.engine.request import Kind, Statement, parse
 from logstream.web import Receive, Scope, Send
 
-_HOLD_BYTES = 1024 * 1024
-_READS = frozenset({"SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXPLAIN", "EXISTS", ""})
+_BODY_SECONDS = 120.0
+# Only reading is cancelled when the client goes away; what changes data runs to its end, as in ClickHouse.
+_CANCELLED = frozenset({"SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXPLAIN", "EXISTS", ""})
 
 
 class Disconnected(Exception):
@@ -26,8 +25,8 @@ class Disconnected(Exception):
 class Application:
     """One instance serves one engine.
 
-    inserts, reads: the connections. killer: a lease outside both, for cancelling. max_body_bytes: one body, as
-    sent and decompressed. max_pending_bytes: all bodies being received or waiting for a connection.
+    inserts, reads: the connections. killer: one outside both, for cancelling. max_body_bytes: one body, as sent
+    and decompressed. max_pending_bytes: all bodies being received or waiting for a connection.
     """
 
     def __init__(
@@ -46,25 +45,24 @@ class Application:
             return
         path = scope["path"]
         if path == "/ping" or (path == "/" and scope["method"] in ("GET", "HEAD") and not scope["query_string"]):
-            await _answer(send, 200, b"Ok.\n")
+            await send_text(send, 200, b"Ok.\n")
         elif path == "/metrics":
-            await _answer(send, 200, metrics.exposition())
+            await send_text(send, 200, metrics.exposition())
         elif path == "/":
             await self._request(scope, receive, send)
         else:
-            await _answer(send, 404, f"There is no handle {path}\n".encode())
+            await send_text(send, 404, f"There is no handle {path}\n".encode())
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
-        held = _Held(self)
-        answer = _Answer(send, self._timezone)
+        answer = Answer(send, self._timezone)
+        body = _Body(self)
         started = time.monotonic()
         kind, status = "unread", "200"
         try:
-            statement = await self._read(scope, receive, held)
+            statement = await self._read(scope, receive, body)
             kind = statement.kind.value
-            headers = dict(scope["headers"])
             if statement.compress:
-                answer.coder = coding.choose(headers.get(b"accept-encoding", b""))
+                answer.coder = coding.choose(dict(scope["headers"]).get(b"accept-encoding", b""))
             await self._run(statement, answer, receive)
         except Disconnected:
             status = "disconnected"
@@ -72,25 +70,33 @@ class Application:
             status = str(error.status)
             await answer.fail(error)
         finally:
-            held.release()
+            body.release()
             metrics.ENGINE_QUERIES.labels(kind, status).inc()
             metrics.ENGINE_SECONDS.labels(kind).observe(time.monotonic() - started)
 
-    async def _read(self, scope: Scope, receive: Receive, held: "_Held") -> Statement:
+    async def _read(self, scope: Scope, receive: Receive, body: "_Body") -> Statement:
         headers = dict(scope["headers"])
-        pieces = await self._body(headers, receive, held)
+        if int(headers.get(b"content-length", b"0")) > self._max_body_bytes:
+            raise self._too_large()
+        try:
+            async with asyncio.timeout(_BODY_SECONDS):
+                pieces = await self._receive(receive, body)
+        except TimeoutError:
+            raise EngineError(
+                exceptions.SOCKET_TIMEOUT, f"the body was not whole after {_BODY_SECONDS:.0f} s", "SOCKET_TIMEOUT"
+            ) from None
         encoding = headers.get(b"content-encoding", b"")
         if encoding:
-            limit = self._max_body_bytes
-            pieces = await asyncio.to_thread(lambda: coding.decode(encoding, pieces, limit=limit))
-            held.take(sum(map(len, pieces)))
-        return parse(scope["method"], scope["query_string"], headers, pieces, {})
+            pieces = await asyncio.to_thread(coding.decode, encoding, pieces, limit=self._max_body_bytes)
+            body.take(sum(map(len, pieces)))
+        content_type = headers.get(b"content-type", b"")
+        fields: dict[str, str] = {}
+        if form.is_form(content_type):
+            fields, pieces = form.fields(content_type, pieces), []
+        return parse(scope["method"], scope["query_string"], headers, pieces, fields)
 
-    async def _body(self, headers: dict[bytes, bytes], receive: Receive, held: "_Held") -> list[bytes]:
-        """The whole body, or nothing: an insert whose body was cut off never begins."""
-        declared = headers.get(b"content-length", b"0")
-        if int(declared) > self._max_body_bytes:
-            raise self._too_large()
+    async def _receive(self, receive: Receive, body: "_Body") -> list[bytes]:
+        """The whole body, or nothing: an INSERT whose body was cut off never begins."""
         pieces: list[bytes] = []
         size = 0
         while True:
@@ -102,7 +108,7 @@ class Application:
                 size += len(piece)
                 if size > self._max_body_bytes:
                     raise self._too_large()
-                held.take(len(piece))
+                body.take(len(piece))
                 pieces.append(piece)
             if not message.get("more_body", False):
                 return pieces
@@ -114,36 +120,71 @@ class Application:
             "QUERY_IS_TOO_LARGE",
         )
 
-    async def _run(self, statement: Statement, answer: "_Answer", receive: Receive) -> None:
+    async def _run(self, statement: Statement, answer: Answer, receive: Receive) -> None:
+        work = asyncio.create_task(self._lease_and_execute(statement, answer))
+        gone = asyncio.create_task(_disconnect(receive))
+        try:
+            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done() and statement.verb in _CANCELLED:
+                work.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await work
+                raise Disconnected
+            await work
+        except asyncio.CancelledError:
+            work.cancel()
+            with contextlib.suppress(asyncio.CancelledError, EngineError):
+                await work
+            raise
+        finally:
+            gone.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await gone
+
+    async def _lease_and_execute(self, statement: Statement, answer: Answer) -> None:
         lane = self._inserts if statement.kind is Kind.INSERT else self._reads
         async with lane.lease() as lease:
-            work = asyncio.create_task(_execute(statement, answer, lease))
-            gone = asyncio.create_task(_disconnect(receive))
             try:
-                await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-                if not work.done() and statement.verb in _READS:
-                    await self._cancel(work, lease)
-                await work
+                await _execute(statement, answer, lease)
             except asyncio.CancelledError:
-                await self._cancel(work, lease)
+                await self._kill(lease)
                 raise
-            finally:
-                gone.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await gone
 
-    async def _cancel(self, work: "asyncio.Task[None]", lease: Lease) -> None:
-        """Stop what runs on `lease` and come back when its thread is free."""
-        work.cancel()
-        while lease.busy is not None and not lease.busy.done():
-            # The statement may not have been registered yet when the first KILL comes.
-            await self._killer.call(self._killer.connection.kill, [lease.connection.name])
-            await asyncio.wait({lease.busy}, timeout=0.05)
-        with contextlib.suppress(asyncio.CancelledError, EngineError):
-            await work
+    async def _kill(self, lease: Lease) -> None:
+        """Stop what runs on `lease`; comes back when its connection is free again."""
+        pause = 0.02
+        while lease.busy:
+            # Again and again: the statement may not have been registered when the first KILL came.
+            await self._killer.call(self._killer.connection.kill, lease.connection.name)
+            await lease.idle(pause)
+            pause = min(1.0, pause * 2)
+        await lease.call(lease.connection.abandon)
 
 
-class _Held:
+async def _execute(statement: Statement, answer: Answer, lease: Lease) -> None:
+    connection = lease.connection
+    answer.begin(statement)
+    if statement.kind is Kind.STREAM:
+        pieces = connection.stream(statement)
+        while (piece := await lease.call(_next, pieces)) is not None:
+            await answer.write(piece)
+        await answer.end()
+    elif statement.kind is Kind.INSERT:
+        await answer.end(await lease.call(connection.insert, statement))
+    else:
+        await answer.end(await lease.call(connection.run, statement))
+
+
+def _next(pieces: Iterator[bytes]) -> bytes | None:
+    return next(pieces, None)
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class _Body:
     """Bytes of one request's body, counted against the limit of all."""
 
     def __init__(self, app: Application) -> None:
@@ -163,123 +204,3 @@ class _Held:
     def release(self) -> None:
         self._app._pending_bytes -= self._bytes
         self._bytes = 0
-
-
-async def _disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _execute(statement: Statement, answer: "_Answer", lease: Lease) -> None:
-    connection: Connection = lease.connection
-    answer.begin(statement)
-    if statement.kind is Kind.STREAM:
-        pieces = connection.stream(statement)
-        try:
-            while (piece := await lease.call(_next, pieces)) is not None:
-                await answer.write(piece)
-        finally:
-            if lease.busy is not None and not lease.busy.done():
-                await asyncio.wait({lease.busy})
-            await lease.call(pieces.close)  # type: ignore[attr-defined]
-        await answer.end(Outcome())
-        return
-    run = connection.insert if statement.kind is Kind.INSERT else connection.run
-    await answer.end(await lease.call(run, statement))
-
-
-def _next(pieces: Iterator[bytes]) -> bytes | None:
-    return next(pieces, None)
-
-
-async def _answer(send: Send, status: int, body: bytes) -> None:
-    headers = [(b"content-type", b"text/html; charset=UTF-8"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-class _Answer:
-    """An answer that keeps its status open until the first piece is known to be good."""
-
-    def __init__(self, send: Send, timezone: str) -> None:
-        self._send = send
-        self._timezone = timezone
-        self._statement: Statement | None = None
-        self._started = False
-        self._held: list[bytes] = []
-        self._held_bytes = 0
-        self._tag = ""
-        self.coder: coding.Coder | None = None
-
-    def begin(self, statement: Statement) -> None:
-        self._statement = statement
-
-    async def write(self, piece: bytes) -> None:
-        assert self._statement is not None
-        if not self._started and self._statement.wait_end and self._held_bytes + len(piece) <= _HOLD_BYTES:
-            self._held.append(piece)
-            self._held_bytes += len(piece)
-            return
-        if not self._started:
-            await self._start(200, Outcome())
-        for part in (*self._held, piece):
-            await self._body(part)
-        self._held.clear()
-
-    async def end(self, outcome: Outcome) -> None:
-        pieces = [*self._held, outcome.body]
-        if not self._started:
-            await self._start(200, outcome)
-        for piece in pieces:
-            if piece:
-                await self._body(piece)
-        tail = self.coder.flush() if self.coder else b""
-        await self._send({"type": "http.response.body", "body": tail, "more_body": False})
-
-    async def fail(self, error: EngineError) -> None:
-        """The exception: as the answer when nothing was sent, else behind what was, and the connection breaks."""
-        self.coder, coder = (None, self.coder) if not self._started else (self.coder, self.coder)
-        message = (error.text + "\n").encode()
-        if not self._started:
-            await self._start(error.status, Outcome(), code=error.code)
-            await self._send({"type": "http.response.body", "body": message, "more_body": False})
-            return
-        block = b"__exception__\r\n%s\r\n%s%d %s\r\n__exception__\r\n" % (
-            self._tag.encode(), message, len(message), self._tag.encode(),
-        )  # fmt: skip
-        await self._body(block)
-        if coder is not None:
-            await self._send({"type": "http.response.body", "body": coder.flush(), "more_body": True})
-
-    async def _body(self, piece: bytes) -> None:
-        data = self.coder.compress(piece) if self.coder else piece
-        if data:
-            await self._send({"type": "http.response.body", "body": data, "more_body": True})
-
-    async def _start(self, status: int, outcome: Outcome, *, code: int | None = None) -> None:
-        self._started = True
-        self._tag = secrets.token_hex(8)
-        summary = {
-            "read_rows": outcome.rows_read, "read_bytes": outcome.bytes_read,
-            "written_rows": outcome.rows_written, "written_bytes": outcome.bytes_written,
-            "total_rows_to_read": "0", "result_rows": outcome.rows_written, "result_bytes": outcome.bytes_written,
-            "elapsed_ns": int(outcome.seconds * 1e9),
-        }  # fmt: skip
-        headers = {
-            "content-type": "text/tab-separated-values; charset=UTF-8",
-            "x-clickhouse-server-display-name": "logstream",
-            "x-clickhouse-timezone": self._timezone,
-            "x-clickhouse-summary": json.dumps({k: str(v) for k, v in summary.items()}, separators=(",", ":")),
-            "x-clickhouse-exception-tag": self._tag,
-        }
-        if self._statement is not None:
-            headers["x-clickhouse-query-id"] = self._statement.query_id
-            if self._statement.kind is not Kind.INSERT and self._statement.verb in _READS:
-                headers["x-clickhouse-format"] = self._statement.format
-        if code is not None:
-            headers["x-clickhouse-exception-code"] = str(code)
-            headers["content-type"] = "text/plain; charset=UTF-8"
-        elif self.coder is not None:
-            headers["content-encoding"] = self.coder.name
-        encoded = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
-        await self._send({"type": "http.response.start", "status": status, "headers": encoded})

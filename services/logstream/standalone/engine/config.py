@@ -5,6 +5,9 @@ from xml.sax.saxutils import escape
 
 from logstream.settings import MIB, EngineSettings
 
+TIMEZONE = "UTC"
+"""Of the engine, whatever the machine's is."""
+
 # Caches: the defaults may grow to half of the machine's memory. Log searches read marks and index blocks of
 # recent parts again and again and little else, so small caches keep nearly all of the benefit.
 _CACHES = {
@@ -33,6 +36,7 @@ _POOLS = {
 def server_config(settings: EngineSettings) -> str:
     """The XML configuration of the engine."""
     server = {
+        "timezone": TIMEZONE,
         "max_server_memory_usage": settings.max_memory_bytes,
         "merges_mutations_memory_usage_soft_limit": settings.max_memory_bytes // 2,
         **_CACHES,
@@ -53,6 +57,13 @@ def statement_defaults(settings: EngineSettings) -> dict[str, str]:
         "implicit_select": "0",
     }
 
+
+INSERT_DEFAULTS = {
+    # The data of one INSERT become one block, so one part a partition: all or nothing, also under SIGKILL.
+    # The limit on bodies bounds what this holds in memory.
+    "min_insert_block_size_rows": str(2**40),
+    "min_insert_block_size_bytes": "0",
+}
 
 FORCED = {
     # An insert is answered when it is stored: chDB's own default would answer before.

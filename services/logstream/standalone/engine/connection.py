@@ -2,11 +2,9 @@
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import chdb
 
 from logstream.standalone.engine import exceptions
 from logstream.standalone.engine.exceptions import EngineError
@@ -37,18 +35,22 @@ def quote(text: str) -> str:
 class Connection:
     """Settings and the current database stay set between statements and are changed only where they differ."""
 
-    def __init__(self, address: str, name: str, defaults: Mapping[str, str], forced: Mapping[str, str]) -> None:
+    def __init__(
+        self, connect: Callable[[], Any], name: str, *, defaults: Mapping[str, str], forced: Mapping[str, str]
+    ) -> None:
+        """connect: makes a chDB connection. defaults: settings a request may change, forced: those it may not."""
         self.name = name
-        self._address = address
+        self._connect = connect
         self._defaults = defaults
         # The name finds a running statement in system.processes, so that it can be killed.
         self._forced = {**forced, "log_comment": name}
         self._open()
 
     def _open(self) -> None:
-        self._chdb: Any = chdb.connect(self._address)
+        self._chdb: Any = self._connect()
         self._settings: dict[str, str] = {}
         self._database = "default"
+        self._result: Any = None
 
     def close(self) -> None:
         self._chdb.close()
@@ -113,8 +115,9 @@ class Connection:
         inserter = None
         try:
             inserter = self._chdb.send_insert(statement.sql, statement.format)
-            for piece in statement.data:
-                inserter.append(piece)
+            while statement.data:
+                # Taken one by one, so that what the engine has read is freed.
+                inserter.append(statement.data.popleft())
             result = inserter.finish()
             inserter = None
         except Exception as error:
@@ -126,24 +129,29 @@ class Connection:
         return Outcome(rows_written=result.rows_written, bytes_written=result.bytes_written, seconds=result.elapsed)
 
     def stream(self, statement: Statement) -> Iterator[bytes]:
-        """The result in pieces of about 64 k rows. Raises EngineError between any two. Closing it cancels."""
+        """The result in pieces of about 64 k rows. Raises EngineError between any two.
+
+        The connection takes nothing else until the last piece was read or `abandon` was called.
+        """
         self._check(statement)
         self._prepare(statement)
-        result = None
         try:
-            result = self._chdb.send_query(statement.sql, statement.format, params=dict(statement.parameters))
-            for piece in result:
+            self._result = self._chdb.send_query(statement.sql, statement.format, params=dict(statement.parameters))
+            for piece in self._result:
                 yield piece.bytes()
-            result = None
+            self._result = None
         except Exception as error:
             raise EngineError.of(error) from None
-        finally:
-            if result is not None:
-                with contextlib.suppress(Exception):
-                    result.cancel()
 
-    def kill(self, names: Sequence[str]) -> None:
-        """Cancel what runs on the connections called `names`."""
-        listed = ", ".join(map(quote, names))
+    def abandon(self) -> None:
+        """Make the connection free after a statement that was not read to its end."""
+        if self._result is not None:
+            with contextlib.suppress(Exception):
+                self._result.cancel()
+            self._result = None
+            self._reopen()
+
+    def kill(self, name: str) -> None:
+        """Cancel what runs on the connection called `name`."""
         with contextlib.suppress(Exception):
-            self._chdb.query(f"KILL QUERY WHERE Settings['log_comment'] IN ({listed}) ASYNC")
+            self._chdb.query(f"KILL QUERY WHERE Settings['log_comment'] = {quote(name)} ASYNC")

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from logstream.standalone.engine import exceptions
 from logstream.standalone.engine.connection import Connection
@@ -17,16 +17,29 @@ _T = TypeVar("_T")
 class Lease:
     """A connection for one statement, with the thread its blocking calls run on."""
 
-    def __init__(self, connection: Connection, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self._thread = thread
-        self.busy: asyncio.Future[object] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=connection.name)
+        self._running: asyncio.Future[Any] | None = None
 
-    def call(self, function: Callable[..., _T], *arguments: object) -> "asyncio.Future[_T]":
-        """Run a blocking function on the connection's thread."""
-        future = asyncio.get_running_loop().run_in_executor(self._thread, lambda: function(*arguments))
-        self.busy = future  # type: ignore[assignment]
-        return future
+    @property
+    def busy(self) -> bool:
+        """Whether a call is still running, also when nobody waits for it any more."""
+        return self._running is not None and not self._running.done()
+
+    async def call(self, function: Callable[..., _T], *arguments: object) -> _T:
+        """Run a blocking function on the connection's thread. Being cancelled does not stop it."""
+        future = asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+        self._running = future
+        return await asyncio.shield(future)
+
+    async def idle(self, timeout: float | None = None) -> None:
+        """Wait until the call under way has ended, at most `timeout` seconds; its result does not matter."""
+        if self._running is not None:
+            done, _ = await asyncio.wait({self._running}, timeout=timeout)
+            for future in done:
+                if not future.cancelled():
+                    future.exception()
 
     def close(self) -> None:
         self._thread.submit(self.connection.close)
@@ -77,6 +90,7 @@ class Lane:
                 return
         self._free.append(lease)
 
-    def close(self) -> None:
-        for lease in self._all:
-            lease.close()
+    @property
+    def leases(self) -> Sequence[Lease]:
+        """All of them, free or not."""
+        return self._all

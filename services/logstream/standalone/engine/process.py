@@ -9,8 +9,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -18,11 +17,14 @@ import uvloop
 
 from logstream import logs, web
 from logstream.errors import StartupError
-from logstream.settings import MIB, EngineSettings
-from logstream.standalone.engine import config
+from logstream.settings import EngineSettings
+from logstream.standalone.engine import config, library
 from logstream.standalone.engine.app import Application
 from logstream.standalone.engine.connection import Connection
 from logstream.standalone.engine.pool import Lane, Lease
+
+_SHUTDOWN_SECONDS = 5.0
+"""Statements under way may take this long to end; then reads are cancelled."""
 
 
 def run(
@@ -68,6 +70,7 @@ async def _main(
         _watch_stdin(loop, stop)
     host, port = sock.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    _quiet_uvicorn()
     engine = await asyncio.to_thread(Engine, settings)
     log = logs.get_logger("engine")
 
@@ -77,7 +80,7 @@ async def _main(
             on_ready(url)
 
     try:
-        await web.serve(engine.app, sock, stop, ready=ready)
+        await web.serve(engine.app, sock, stop, ready=ready, shutdown_timeout=_SHUTDOWN_SECONDS)
     finally:
         await asyncio.to_thread(engine.close)
         log.info("stopped")
@@ -97,7 +100,7 @@ def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
 
 
 class Engine:
-    """The open engine: all connections and the application over them."""
+    """The open engine: all connections and the application over them. Blocking. Raises StartupError."""
 
     def __init__(self, settings: EngineSettings) -> None:
         data = settings.path.resolve()
@@ -107,34 +110,42 @@ class Engine:
             address = config.connection_string(data / "data", file)
         except ValueError as error:
             raise StartupError(str(error)) from error
+        connect = library.load()
         defaults = config.statement_defaults(settings)
 
-        def lease(name: str) -> Lease:
+        def lease(name: str, extra: Mapping[str, str]) -> Lease:
             return Lease(
-                Connection(address, name, defaults, config.FORCED), ThreadPoolExecutor(1, thread_name_prefix=name)
+                Connection(lambda: connect(address), name, defaults={**defaults, **extra}, forced=config.FORCED)
             )
 
         try:
-            self._killer = lease("logstream-killer")
+            self._killer = lease("logstream-killer", {})
         except Exception as error:
             raise StartupError(f"the engine cannot open its data in {data}: {error}") from error
         inserts = max(1, settings.connections // 4)
-        self._inserts = Lane([lease(f"logstream-insert-{i}") for i in range(inserts)], max_waiting=64)
+        self._inserts = Lane(
+            [lease(f"logstream-insert-{i}", config.INSERT_DEFAULTS) for i in range(inserts)],
+            max_waiting=settings.max_waiting,
+        )
         self._reads = Lane(
-            [lease(f"logstream-read-{i}") for i in range(settings.connections - inserts)], max_waiting=64
+            [lease(f"logstream-read-{i}", {}) for i in range(settings.connections - inserts)],
+            max_waiting=settings.max_waiting,
         )
         self.app = Application(
-            inserts=self._inserts, reads=self._reads, killer=self._killer, timezone="UTC",
-            max_body_bytes=64 * MIB, max_pending_bytes=192 * MIB,
+            inserts=self._inserts, reads=self._reads, killer=self._killer, timezone=config.TIMEZONE,
+            max_body_bytes=settings.max_body_bytes, max_pending_bytes=settings.max_pending_bytes,
         )  # fmt: skip
 
     def close(self) -> None:
-        self._inserts.close()
-        self._reads.close()
-        self._killer.close()
+        """Cancel what still reads, let inserts end, close everything."""
+        for lease in self._reads.leases:
+            if lease.busy:
+                self._killer.connection.kill(lease.connection.name)
+        for lease in (*self._reads.leases, *self._inserts.leases, self._killer):
+            lease.close()
 
 
-def quiet_uvicorn() -> None:
+def _quiet_uvicorn() -> None:
     """uvicorn reports an answer broken off on purpose (an exception mid-stream) as an error: it is none."""
     logging.getLogger("uvicorn.error").addFilter(
         lambda record: "without completing response" not in record.getMessage()

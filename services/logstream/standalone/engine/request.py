@@ -1,6 +1,7 @@
 """An HTTP request, as ClickHouse's interface defines it, into a statement to run. Pure: no I/O, no engine."""
 
 import uuid
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -29,6 +30,7 @@ _STREAMABLE = frozenset({
     "rawblob", "lineasstring", "msgpack",
 })  # fmt: skip
 _SELECTS = frozenset({"SELECT", "WITH", ""})
+_RETURNS_ROWS = _SELECTS | {"SHOW", "DESCRIBE", "DESC", "EXPLAIN", "EXISTS", "CHECK", "KILL"}
 
 
 class Kind(Enum):
@@ -43,15 +45,16 @@ class Kind(Enum):
 class Statement:
     """One statement and everything the request says about running it.
 
-    data: for Kind.INSERT the pieces of the data, in order; else empty.
-    parameters: values of `{name:Type}` in ClickHouse's escaped text form.
+    data: for Kind.INSERT the pieces of the data, in order; running the statement consumes them.
+    parameters: values of `{name:Type}` in ClickHouse's escaped text form. read_only: it must not change anything.
+    wait_end: hold the answer back until it is known to be good. compress: the answer may be compressed.
     """
 
     kind: Kind
     verb: str
     sql: str
     format: str
-    data: Sequence[bytes] = ()
+    data: deque[bytes] = field(default_factory=deque)
     parameters: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     database: str = "default"
@@ -59,6 +62,11 @@ class Statement:
     read_only: bool = False
     wait_end: bool = False
     compress: bool = False
+
+    @property
+    def returns_rows(self) -> bool:
+        """Whether it has a result, if an empty one, and so a format."""
+        return self.verb in _RETURNS_ROWS
 
 
 def parse(
@@ -92,7 +100,7 @@ def parse(
         assert form_of.format is not None
         sql = _text(head[: form_of.insert_end])
         data = (head[form_of.data_start :], *rest)
-        return Statement(Kind.INSERT, form_of.verb, sql, form_of.format, tuple(p for p in data if p), **common)  # type: ignore[arg-type]
+        return Statement(Kind.INSERT, form_of.verb, sql, form_of.format, deque(p for p in data if p), **common)  # type: ignore[arg-type]
     # An INSERT … VALUES has its data in the text; everything else has a limit.
     whole = b"".join((head, *rest))
     if form_of.verb != "INSERT" and len(whole) > MAX_QUERY_BYTES:
