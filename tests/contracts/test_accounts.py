@@ -12,12 +12,11 @@ import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from logstream.auth import schema
-from logstream.auth.accounts import FIRST_EMAIL, Accounts
+from logstream.auth.accounts import Accounts
 from logstream.auth.gate import Gate
 from logstream.auth.passwords import Passwords
 from logstream.auth.principal import Quota, Scope
 from logstream.auth.roles import Role
-from logstream.auth.streams import StreamInfo
 from logstream.clock import NS_PER_SECOND, ManualClock
 from logstream.errors import (
     Conflict,
@@ -30,7 +29,7 @@ from logstream.errors import (
     Unauthenticated,
 )
 from logstream.settings import AuthSettings
-from logstream.stream import make_stream
+from logstream.stream import Stream, make_stream
 
 POSTGRES = os.environ.get("LOGSTREAM_TEST_POSTGRES_DSN")
 PASSWORD = "correct horse battery"
@@ -498,38 +497,25 @@ async def test_the_directory_of_streams(accounts: Accounts, gate: Gate) -> None:
     assert [info.stream.name for info in await accounts.streams.list()] == ["a", "default"]
 
 
-async def test_a_hook_hears_first_and_can_refuse(accounts: Accounts) -> None:
+async def test_the_store_hears_first_and_can_refuse(accounts: Accounts) -> None:
     await accounts.ensure_stream(make_stream("default"))
-    heard: list[StreamInfo] = []
+    heard: list[tuple[Stream, int]] = []
     is_away = False
 
-    async def hook(info: StreamInfo) -> None:
+    async def hook(stream: Stream, days: int) -> None:
         if is_away:
             raise StoreUnavailable("away")
-        heard.append(info)
+        heard.append((stream, days))
 
-    accounts.on_stream_update(hook)
+    accounts.on_retention_change(hook)
     await accounts.update_stream("default", retention_days=14)
-    assert [info.retention_days for info in heard] == [14]
     is_away = True
     with pytest.raises(StoreUnavailable):
-        await accounts.update_stream("default", retention_days=7)
-    assert (await accounts.streams.get("default")).retention_days == 14
-
-
-async def test_bootstrap_happens_once(accounts: Accounts, other: Accounts, gate: Gate) -> None:
-    results = await asyncio.gather(accounts.bootstrap(), other.bootstrap())
-    assert sum(result is not None for result in results) == 1
-    first = next(result for result in results if result is not None)
-    assert first.password not in repr(first)
-    assert first.api_key not in repr(first)
-    assert await accounts.bootstrap() is None
-    await gate.refresh()
-    caller = gate.authenticate(first.api_key)
-    assert (caller.scopes, caller.stream) == ({Scope.INGEST, Scope.READ}, "default")
-    session = await accounts.logins.log_in(first.email, first.password)
-    assert gate.authenticate(session.token).role == "admin"
-    assert first.email == FIRST_EMAIL
+        await accounts.update_stream("default", retention_days=7, anonymous_reads=True)
+    info = await accounts.streams.get("default")
+    assert (info.retention_days, info.anonymous_reads) == (14, False)
+    await accounts.update_stream("default", retention_days=14, anonymous_reads=True)
+    assert heard == [(make_stream("default"), 14)], "what does not change retention does not need the store"
 
 
 async def test_processes_that_write_at_once_all_succeed(accounts: Accounts, other: Accounts, gate: Gate) -> None:

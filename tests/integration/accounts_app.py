@@ -58,7 +58,7 @@ async def start(folder: Path, *, settings: ApiSettings | None = None, people: bo
     await accounts.ensure_stream(make_stream("other"))
     app = _create_app(accounts, gate, settings or ApiSettings())
     transport = httpx.ASGITransport(app, client=("192.0.2.1", 5000))
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8081") as client:
         running = Running(accounts, gate, clock, app, client, database, {"anonymous": None})
         if people:
             await _populate(running)

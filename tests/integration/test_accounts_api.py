@@ -9,7 +9,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.integration.accounts_app import PASSWORD, start
 
-from logstream.api.accounts import signup_allowed
 from logstream.api.deps import gate_of
 from logstream.auth.gate import Gate
 from logstream.auth.keys import KEY_LENGTH, make_key
@@ -41,27 +40,37 @@ async def test_sign_up_log_in_and_out(tmp_path: Path) -> None:
         assert answer.json()["expires_at"] == "2023-11-15T10:13:20Z"
 
 
+SITE = "https://site.example"
+
+
 @pytest.mark.parametrize(
-    ("host", "signup", "allowed"),
+    ("listening", "signup", "host", "origin", "allowed"),
     [
-        ("127.0.0.1", None, True),
-        ("::1", None, True),
-        ("localhost", None, True),
-        ("127.8.8.8", None, True),
-        ("0.0.0.0", None, False),
-        ("::", None, False),
-        ("192.0.2.1", None, False),
-        ("logs.example.com", None, False),
-        ("127.0.0.1", False, False),
-        ("0.0.0.0", True, True),
+        ("127.0.0.1", None, "localhost:8081", None, True),
+        ("::1", None, "[::1]:8081", None, True),
+        ("localhost", None, "127.0.0.1:8081", "http://localhost:8501", True),
+        ("127.8.8.8", None, "127.8.8.8", "http://[::1]:3000", True),
+        ("0.0.0.0", None, "localhost:8081", None, False),
+        ("::", None, "localhost:8081", None, False),
+        ("192.0.2.1", None, "localhost:8081", None, False),
+        ("logs.example.com", None, "localhost:8081", None, False),
+        ("127.0.0.1", None, "localhost:8081", SITE, False),
+        ("127.0.0.1", None, "localhost:8081", "null", False),
+        ("127.0.0.1", None, "localhost:8081", "http://[", False),
+        ("127.0.0.1", None, "localhost:8081", "http://localhost.site.example", False),
+        ("127.0.0.1", None, "rebound.site.example:8081", None, False),
+        ("127.0.0.1", None, "", None, False),
+        ("127.0.0.1", False, "localhost:8081", None, False),
+        ("0.0.0.0", True, "logs.example.com", SITE, True),
     ],
 )
-async def test_sign_up_is_for_loopback(host: str, signup: bool | None, allowed: bool, tmp_path: Path) -> None:
-    api = ApiSettings(host=host, signup=signup)
-    assert signup_allowed(api) == allowed
-    async with start(tmp_path, settings=api, people=False) as running:
+async def test_sign_up_is_for_this_machine(
+    listening: str, signup: bool | None, host: str, origin: str | None, allowed: bool, tmp_path: Path
+) -> None:
+    async with start(tmp_path, settings=ApiSettings(host=listening, signup=signup), people=False) as running:
         body = {"email": "ada@example.com", "password": PASSWORD}
-        answer = await running.call("POST", "/api/v1/signup", json=body)
+        headers = {"Host": host, **({} if origin is None else {"Origin": origin})}
+        answer = await running.client.post("/api/v1/signup", json=body, headers=headers)
         assert answer.status_code == (201 if allowed else 403)
 
 

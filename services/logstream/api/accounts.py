@@ -3,6 +3,7 @@
 import ipaddress
 from datetime import datetime
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -64,14 +65,36 @@ class TicketBody(BaseModel):
     expires_in_seconds: float
 
 
-def signup_allowed(settings: ApiSettings) -> bool:
-    """As set; by default only where nobody but this machine can call."""
-    if settings.signup is not None:
-        return settings.signup
-    if settings.host == "localhost":
+def check_sign_up(settings: ApiSettings, *, host: str, origin: str | None) -> None:
+    """Raises Forbidden where sign-up is off: by default it is for this machine only.
+
+    host, origin: those headers. Listening on loopback keeps other machines out, but not the web sites that a
+    browser on this machine shows: they may send requests here (CORS allows reading with a key), under their own
+    name (Origin) or one that they made resolve to loopback (Host).
+    """
+    if settings.signup is None:
+        names = [settings.host, _host_name(f"//{host}")]
+        if origin is not None:
+            names.append(_host_name(origin))
+        is_on = all(map(_is_loopback, names))
+    else:
+        is_on = settings.signup
+    if not is_on:
+        raise Forbidden("sign-up is off here: ask an admin for an account")
+
+
+def _host_name(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
+def _is_loopback(name: str | None) -> bool:
+    if name == "localhost":
         return True
     try:
-        return ipaddress.ip_address(settings.host).is_loopback
+        return ipaddress.ip_address(name or "").is_loopback
     except ValueError:
         return False
 
@@ -92,8 +115,7 @@ def _account_router(accounts: Accounts, gate: Gate, settings: ApiSettings) -> AP
     @router.post("/signup", status_code=201, responses=errors(400, 403, 409, 429, 503))
     async def sign_up(body: SignUp, request: Request, response: Response) -> SessionBody:
         """Make an account with the role member and log in. By default only where the API listens on loopback."""
-        if not signup_allowed(settings):
-            raise Forbidden("sign-up is off here: ask an admin for an account")
+        check_sign_up(settings, host=request.headers.get("host", ""), origin=request.headers.get("origin"))
         response.headers["Cache-Control"] = "no-store"
         return _session_body(await accounts.logins.sign_up(body.email, body.password, address=_address(request)))
 

@@ -25,7 +25,8 @@ class StreamInfo:
     created_at: int = 0
 
 
-StreamHook = Callable[[StreamInfo], Awaitable[None]]
+RetentionHook = Callable[[Stream, int], Awaitable[None]]
+"""What takes a stream's new retention in days: `Store.set_retention`."""
 
 
 def stream_info(row: Row[tuple[object, ...]]) -> StreamInfo:
@@ -48,11 +49,11 @@ class Streams:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        self._hooks: list[StreamHook] = []
+        self._hooks: list[RetentionHook] = []
         self._changing = asyncio.Lock()
 
-    def on_update(self, hook: StreamHook) -> None:
-        """Await `hook` with a stream's new state before it is written down.
+    def on_retention_change(self, hook: RetentionHook) -> None:
+        """Await `hook` with a stream and its new retention before that is written down.
 
         What the hook raises refuses the change: so the directory never promises a retention that the store
         did not take.
@@ -116,12 +117,12 @@ class Streams:
             _check_retention(retention_days)
         async with self._changing:
             info = await self.get(name)
-            if retention_days is not None:
+            if retention_days is not None and retention_days != info.retention_days:
                 info = replace(info, retention_days=retention_days)
+                for hook in self._hooks:
+                    await hook(info.stream, retention_days)
             if anonymous_reads is not None:
                 info = replace(info, anonymous_reads=anonymous_reads)
-            for hook in self._hooks:
-                await hook(info)
             async with self._database.write() as (connection, revision):
                 await connection.execute(
                     update(schema.streams)
