@@ -277,7 +277,7 @@ def _summary(totals: Totals, form: Format) -> None:
     if totals.rejected:
         parts.append(f"{totals.rejected:,} rejected")
     if totals.blank:
-        parts.append(f"{totals.blank:,} blank lines left out")
+        parts.append(f"{totals.blank:,} blank line{'s' if totals.blank > 1 else ''} left out")
     output.write(", ".join(parts))
     for code, count in totals.reasons.most_common():
         output.say(f"{count:,} rejected: {code}")
