@@ -54,7 +54,7 @@ class Log:
     def __init__(
         self, settings: BusSettings, clock: Clock, free_disk_bytes: Callable[[Path], int], directory: Path
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self._clock = clock
         self._free_disk_bytes = free_disk_bytes
         self._directory = directory
@@ -197,10 +197,10 @@ class Log:
         if lane.letters:
             return
         waiting = sum(s.waiting_bytes for lanes in self.lanes.values() for s in lanes if not s.letters)
-        if waiting + size > self._settings.max_bytes:
+        if waiting + size > self.settings.max_bytes:
             raise BusFull(
-                f"the log holds {waiting} bytes not yet stored and takes no more than {self._settings.max_bytes}",
-                retry_after=5.0, field="max_bytes", limit=self._settings.max_bytes,
+                f"the log holds {waiting} bytes not yet stored and takes no more than {self.settings.max_bytes}",
+                retry_after=5.0, field="max_bytes", limit=self.settings.max_bytes,
             )  # fmt: skip
         self.require_disk()
 
@@ -208,11 +208,11 @@ class Log:
         """Raises BusFull when free disk space is below its floor; looked up at most twice a second."""
         if self._clock.monotonic() - self._disk_checked_at >= 0.5:
             self._disk_checked_at = self._clock.monotonic()
-            self._disk_low = self._free_disk_bytes(self._directory) < self._settings.min_free_disk_bytes
+            self._disk_low = self._free_disk_bytes(self._directory) < self.settings.min_free_disk_bytes
         if self._disk_low:
             raise BusFull(
-                f"less than {self._settings.min_free_disk_bytes} bytes of disk space are free",
-                retry_after=10.0, field="min_free_disk_bytes", limit=self._settings.min_free_disk_bytes,
+                f"less than {self.settings.min_free_disk_bytes} bytes of disk space are free",
+                retry_after=10.0, field="min_free_disk_bytes", limit=self.settings.min_free_disk_bytes,
             )  # fmt: skip
 
     def check(self) -> None:
