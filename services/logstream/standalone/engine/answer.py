@@ -11,6 +11,7 @@ from logstream.web import Send
 
 _HOLD_BYTES = 1024 * 1024
 """With wait_end_of_query this much is held back, so that an error may still set the status."""
+_SLICE_BYTES = 512 * 1024
 _CONTENT_TYPES = {"json": "application/json; charset=UTF-8", "csv": "text/csv; charset=UTF-8"}
 _BINARY = frozenset({"native", "rowbinary", "parquet", "arrow", "arrowstream", "msgpack"})
 
@@ -42,13 +43,15 @@ class Answer:
         """Say what is being answered."""
         self._statement = statement
 
-    async def write(self, piece: bytes) -> None:
-        """A piece of the result. Waits while the client does not take what was written."""
-        self._held.append(piece)
-        self._held_bytes += len(piece)
+    async def write(self, piece: memoryview) -> None:
+        """A piece of the result, not used after the return. Waits while the client does not take it."""
         waits = self._statement is not None and self._statement.wait_end
-        if self._started or not waits or self._held_bytes > _HOLD_BYTES:
-            await self._release(Outcome())
+        if waits and not self._started and self._held_bytes + len(piece) <= _HOLD_BYTES:
+            self._held.append(bytes(piece))
+            self._held_bytes += len(piece)
+            return
+        await self._release(Outcome())
+        await self._write(piece)
 
     async def end(self, outcome: Outcome | None = None) -> None:
         """The rest of the result, and the end."""
@@ -56,7 +59,8 @@ class Answer:
         if outcome.body:
             self._held.append(outcome.body)
         await self._release(outcome)
-        await self._write(b"", last=True)
+        tail = self.coder.flush() if self.coder is not None else b""
+        await self._send({"type": "http.response.body", "body": tail, "more_body": False})
 
     async def fail(self, error: EngineError) -> None:
         """The exception: as the answer when nothing was sent yet.
@@ -83,13 +87,14 @@ class Answer:
             await self._write(piece)
         self._held.clear()
 
-    async def _write(self, piece: bytes, *, last: bool = False) -> None:
-        if self.coder is not None:
-            piece = self.coder.compress(piece) if piece else b""
-            if last:
-                piece += self.coder.flush()
-        if piece or last:
-            await self._send({"type": "http.response.body", "body": piece, "more_body": not last})
+    async def _write(self, piece: bytes | memoryview) -> None:
+        # In slices: the server copies what it is given, and a piece may be large.
+        for at in range(0, len(piece), _SLICE_BYTES):
+            part = piece[at : at + _SLICE_BYTES]
+            if self.coder is not None:
+                part = self.coder.compress(part)
+            if part:
+                await self._send({"type": "http.response.body", "body": part, "more_body": True})
 
     async def _start(self, status: int, outcome: Outcome, *, code: int | None = None) -> None:
         self._started = True

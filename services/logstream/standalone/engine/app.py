@@ -175,7 +175,7 @@ async def _execute(statement: Statement, answer: Answer, lease: Lease) -> None:
         await answer.end(await lease.call(connection.run, statement))
 
 
-def _next(pieces: Iterator[bytes]) -> bytes | None:
+def _next(pieces: Iterator[memoryview]) -> memoryview | None:
     return next(pieces, None)
 
 

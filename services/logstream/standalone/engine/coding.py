@@ -16,7 +16,7 @@ class Coder(Protocol):
 
     name: str
 
-    def compress(self, data: bytes) -> bytes: ...
+    def compress(self, data: bytes | memoryview) -> bytes: ...
 
     def flush(self) -> bytes: ...
 
@@ -34,7 +34,7 @@ class _Zlib:
         # Level 1: the answer mostly travels over loopback.
         self._compressor = zlib.compressobj(1, wbits=31 if name == "gzip" else 15)
 
-    def compress(self, data: bytes) -> bytes:
+    def compress(self, data: bytes | memoryview) -> bytes:
         return self._compressor.compress(data)
 
     def flush(self) -> bytes:
@@ -47,7 +47,7 @@ class _Zstd:
     def __init__(self) -> None:
         self._compressor = _zstd().ZstdCompressor(level=1)
 
-    def compress(self, data: bytes) -> bytes:
+    def compress(self, data: bytes | memoryview) -> bytes:
         return bytes(self._compressor.compress(data))
 
     def flush(self) -> bytes:
@@ -61,7 +61,7 @@ class _Lz4:
         self._compressor = importlib.import_module("lz4.frame").LZ4FrameCompressor()
         self._begun = False
 
-    def compress(self, data: bytes) -> bytes:
+    def compress(self, data: bytes | memoryview) -> bytes:
         begin = b"" if self._begun else bytes(self._compressor.begin())
         self._begun = True
         return begin + bytes(self._compressor.compress(data))

@@ -36,7 +36,6 @@ _POOLS = {
 def server_config(settings: EngineSettings) -> str:
     """The XML configuration of the engine."""
     server = {
-        "timezone": TIMEZONE,
         "max_server_memory_usage": settings.max_memory_bytes,
         "merges_mutations_memory_usage_soft_limit": settings.max_memory_bytes // 2,
         **_CACHES,

@@ -128,17 +128,19 @@ class Connection:
                     inserter.cancel()
         return Outcome(rows_written=result.rows_written, bytes_written=result.bytes_written, seconds=result.elapsed)
 
-    def stream(self, statement: Statement) -> Iterator[bytes]:
-        """The result in pieces of about 64 k rows. Raises EngineError between any two.
+    def stream(self, statement: Statement) -> Iterator[memoryview]:
+        """The result in pieces of at most about 64 k rows. Raises EngineError between any two.
 
-        The connection takes nothing else until the last piece was read or `abandon` was called.
+        A piece is the engine's own memory, valid until the next one is asked for. The connection takes nothing
+        else until the last piece was read or `abandon` was called.
         """
         self._check(statement)
         self._prepare(statement)
         try:
             self._result = self._chdb.send_query(statement.sql, statement.format, params=dict(statement.parameters))
             for piece in self._result:
-                yield piece.bytes()
+                memory = piece.get_memview()
+                yield memory.view()
             self._result = None
         except Exception as error:
             raise EngineError.of(error) from None

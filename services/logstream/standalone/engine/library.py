@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from logstream.settings import MIB
+from logstream.standalone.engine.config import TIMEZONE
 
 # One arena: pages freed by one thread serve the next instead of adding up per CPU. One second: long enough
 # for the next insert to find its pages, short enough that a burst is given back.
@@ -18,6 +19,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
 def load() -> Callable[[str], Any]:
     """`chdb.connect`. `JE_MALLOC_CONF` in the environment takes precedence over our allocator options."""
     os.environ.setdefault("JE_MALLOC_CONF", _JEMALLOC)
+    os.environ["TZ"] = TIMEZONE  # chDB has no other way to be told its default time zone
     _keep_freed_memory()
     # chDB imports pyarrow, and with it numpy, when it finds them, and does without: 37 MB less.
     sys.modules.setdefault("pyarrow", None)  # type: ignore[arg-type]

@@ -94,7 +94,7 @@ def parse(
         "query_id": arguments.get("query_id") or str(uuid.uuid4()),
         "read_only": method == "GET",
         "wait_end": arguments.get("wait_end_of_query", "0") in ("1", "true"),
-        "compress": arguments.get("enable_http_compression", "0") in ("1", "true"),
+        "compress": arguments.get("enable_http_compression", "1") in ("1", "true"),
     }
     if form_of.takes_data:
         assert form_of.format is not None
