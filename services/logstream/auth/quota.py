@@ -27,8 +27,9 @@ class _Bucket:
     def wait(self, amount: float) -> float:
         """Seconds until `amount` may be taken; more than the burst may be taken from a full bucket."""
         missing = min(amount, self.rate * BURST_SECONDS) - self.level
-        # A rounding error of the refill must not refuse who waited as long as told.
-        return missing / self.rate if missing > 1e-9 * self.rate else 0.0
+        # A millisecond is forgiven: who waited as long as told must not be refused for a rounding error of the
+        # clock, of the level or of Retry-After.
+        return missing / self.rate if missing > 0.001 * self.rate else 0.0
 
 
 class QuotaLimiter:
