@@ -5,7 +5,7 @@ SQLite always; Postgres too when LOGSTREAM_TEST_POSTGRES_DSN names an empty data
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -41,10 +41,14 @@ class CountingPasswords(Passwords):
     def __init__(self) -> None:
         super().__init__(memory_kib=8, passes=1)
         self.verified = 0
+        self.after_verify: Callable[[], Awaitable[None]] | None = None
 
     async def verify(self, stored: str | None, password: str) -> bool:
         self.verified += 1
-        return await super().verify(stored, password)
+        matches = await super().verify(stored, password)
+        if self.after_verify is not None:
+            await self.after_verify()
+        return matches
 
 
 @pytest.fixture(params=["sqlite", *(["postgres"] if POSTGRES else [])])
@@ -378,6 +382,19 @@ async def test_a_reset_ends_all_sessions(accounts: Accounts, gate: Gate) -> None
         await accounts.logins.log_in("ada@example.com", PASSWORD)
     with pytest.raises(NotFound):
         await accounts.users.reset_password("nobody", PASSWORD)
+
+
+async def test_a_login_under_way_does_not_survive_a_reset(accounts: Accounts, passwords: CountingPasswords) -> None:
+    ada = await accounts.users.create("ada@example.com", PASSWORD)
+
+    async def reset() -> None:
+        await accounts.users.reset_password(ada.id, "another one entirely")
+
+    passwords.after_verify = reset
+    with pytest.raises(Unauthenticated):
+        await accounts.logins.log_in("ada@example.com", PASSWORD)
+    passwords.after_verify = None
+    await accounts.logins.log_in("ada@example.com", "another one entirely")
 
 
 async def test_a_hash_of_other_parameters_is_renewed(accounts: Accounts, url: str, clock: ManualClock) -> None:

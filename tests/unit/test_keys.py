@@ -75,6 +75,15 @@ def test_the_credential_of_a_header(wrapped: str) -> None:
     assert keys.credential_of(wrapped) == "X"
 
 
+@given(st.data())
+def test_one_changed_character_of_a_token_is_noticed(data: st.DataObject) -> None:
+    text = keys.make_token(keys.SESSION_PREFIX).text
+    at = data.draw(st.integers(0, len(text) - 1))
+    other = data.draw(st.sampled_from("_0aZ\u00e9").filter(lambda c: c != text[at]))
+    with pytest.raises(keys.MalformedCredential):
+        keys.parse_token(text[:at] + other + text[at + 1 :], keys.SESSION_PREFIX)
+
+
 def test_digests_are_compared() -> None:
     assert keys.same(b"a" * 32, b"a" * 32)
     assert not keys.same(b"a" * 32, b"b" * 32)
