@@ -59,11 +59,14 @@ class EngineProcess:
                     raise
                 time.sleep(0.02)
 
-    def stop(self, number: int = signal.SIGTERM, timeout: float = 60.0) -> int:
-        """Send a signal and wait for the end; the exit status."""
+    def stop(self, number: int | None = signal.SIGTERM, timeout: float = 60.0) -> int:
+        """Send a signal, or None to end its standard input, and wait for the end; the exit status."""
         assert self._process is not None, "the engine is not running"
         process, self._process = self._process, None
-        process.send_signal(number)
+        if number is not None:
+            process.send_signal(number)
+        elif process.stdin is not None:
+            process.stdin.close()
         try:
             return process.wait(timeout)
         finally:

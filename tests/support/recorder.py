@@ -53,22 +53,32 @@ class Relay:
     def __init__(self, port: int) -> None:
         self._port = port
         self.requests: list[dict[str, Any]] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._stop = asyncio.Event()
+        self._connections: set[asyncio.Task[None]] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One client connection, until either side closes it."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
         up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._port)
-        forth = asyncio.create_task(self._forth(reader, up_writer))
-        back = asyncio.create_task(_back(up_reader, writer))
-        self._tasks |= {forth, back}
-        await asyncio.wait({forth, back})
+        directions = {
+            asyncio.create_task(self._forth(reader, up_writer)),
+            asyncio.create_task(_back(up_reader, writer)),
+        }
+        await asyncio.wait({*directions, asyncio.create_task(self._stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        for direction in directions:
+            direction.cancel()
+        for one in (writer, up_writer):
+            one.close()
+            with contextlib.suppress(ConnectionError):
+                await one.wait_closed()
 
     async def close(self) -> None:
         """End the connections; a client may keep its own open for later."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.sleep(0)
+        self._stop.set()
+        if self._connections:
+            await asyncio.wait(self._connections)
 
     async def _forth(self, reader: asyncio.StreamReader, up_writer: asyncio.StreamWriter) -> None:
         request = _Request()
@@ -82,7 +92,6 @@ class Relay:
                     parser = httptools.HttpRequestParser(request)
                 up_writer.write(data)
                 await up_writer.drain()
-        up_writer.close()
 
     def _keep(self, method: str, request: _Request) -> None:
         drop = ("host", "user-agent", "content-length", "transfer-encoding", "connection", "accept", "authorization")
@@ -105,7 +114,6 @@ async def _back(up_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
         while data := await up_reader.read(65536):
             writer.write(data)
             await writer.drain()
-    writer.close()
 
 
 async def _async_client(url: str) -> None:
@@ -232,7 +240,8 @@ async def record(engine: EngineProcess) -> list[dict[str, Any]]:
 
 def load() -> list[dict[str, Any]]:
     """The committed recordings."""
-    return [json.loads(line) for line in FILE.read_text().splitlines()]
+    requests = [json.loads(line) for line in FILE.read_text().splitlines()]
+    return [{**r, "query": [tuple(pair) for pair in r["query"]]} for r in requests]
 
 
 SETUP = (

@@ -1,7 +1,6 @@
 """ClickHouse's HTTP interface as raw ASGI: requests in, statements run, answers out."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Iterator
 
@@ -39,6 +38,7 @@ class Application:
         self._max_body_bytes = max_body_bytes
         self._max_pending_bytes = max_pending_bytes
         self._pending_bytes = 0
+        self._running: dict[asyncio.Task[None], Statement] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -120,26 +120,37 @@ class Application:
             "QUERY_IS_TOO_LARGE",
         )
 
+    def cancel_reads(self) -> None:
+        """Cancel what reads; each is answered with QUERY_WAS_CANCELLED."""
+        for work, statement in self._running.items():
+            if statement.verb in _CANCELLED:
+                work.cancel()
+
+    async def settle(self) -> None:
+        """Wait until no statement runs or waits."""
+        while self._running:
+            await asyncio.wait(self._running)
+
     async def _run(self, statement: Statement, answer: Answer, receive: Receive) -> None:
         work = asyncio.create_task(self._lease_and_execute(statement, answer))
+        self._running[work] = statement
+        work.add_done_callback(self._running.pop)
         gone = asyncio.create_task(_disconnect(receive))
         try:
             await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done() and statement.verb in _CANCELLED:
                 work.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await work
+                await asyncio.wait({work})
                 raise Disconnected
-            await work
+            await asyncio.wait({work})
         except asyncio.CancelledError:
             work.cancel()
-            with contextlib.suppress(asyncio.CancelledError, EngineError):
-                await work
             raise
         finally:
             gone.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await gone
+        if work.cancelled():
+            raise EngineError(exceptions.QUERY_WAS_CANCELLED, "Query was cancelled", "QUERY_WAS_CANCELLED")
+        work.result()
 
     async def _lease_and_execute(self, statement: Statement, answer: Answer) -> None:
         lane = self._inserts if statement.kind is Kind.INSERT else self._reads

@@ -32,6 +32,15 @@ def quote(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
+def _read_only() -> EngineError:
+    return EngineError(
+        exceptions.READONLY,
+        "Cannot execute query in readonly mode. For queries over HTTP, method GET implies readonly. "
+        "You should use method POST for modifying queries",
+        "READONLY",
+    )
+
+
 class Connection:
     """Settings and the current database stay set between statements and are changed only where they differ."""
 
@@ -100,17 +109,12 @@ class Connection:
         if told["statement_count"] > 1:
             raise EngineError(exceptions.SYNTAX_ERROR, "Multi-statements are not allowed", "SYNTAX_ERROR")
         if statement.read_only and told["query_class"].name not in ("READ_ONLY", "CONTROL") and told["statement_count"]:
-            raise EngineError(
-                exceptions.READONLY,
-                "Cannot execute query in readonly mode. For queries over HTTP, method GET implies readonly. "
-                "You should use method POST for modifying queries",
-                "READONLY",
-            )
+            raise _read_only()
 
     def insert(self, statement: Statement) -> Outcome:
         """Push the data of an INSERT and commit it. Raises EngineError; then nothing of a single block is stored."""
         if statement.read_only:
-            self._check(statement)
+            raise _read_only()
         self._prepare(statement)
         inserter = None
         try:

@@ -23,8 +23,10 @@ from logstream.standalone.engine.app import Application
 from logstream.standalone.engine.connection import Connection
 from logstream.standalone.engine.pool import Lane, Lease
 
-_SHUTDOWN_SECONDS = 5.0
-"""Statements under way may take this long to end; then reads are cancelled."""
+_READ_SECONDS = 2.0
+"""After a signal to stop, statements that read may take this long to end by themselves."""
+_SHUTDOWN_SECONDS = 10.0
+"""And inserts this long."""
 
 
 def run(
@@ -79,9 +81,17 @@ async def _main(
         if on_ready is not None:
             on_ready(url)
 
+    async def cancel_reads() -> None:
+        await stop.wait()
+        await asyncio.sleep(_READ_SECONDS)
+        engine.app.cancel_reads()
+
+    canceller = asyncio.create_task(cancel_reads())
     try:
         await web.serve(engine.app, sock, stop, ready=ready, shutdown_timeout=_SHUTDOWN_SECONDS)
     finally:
+        canceller.cancel()
+        await engine.app.settle()
         await asyncio.to_thread(engine.close)
         log.info("stopped")
 
@@ -137,10 +147,7 @@ class Engine:
         )  # fmt: skip
 
     def close(self) -> None:
-        """Cancel what still reads, let inserts end, close everything."""
-        for lease in self._reads.leases:
-            if lease.busy:
-                self._killer.connection.kill(lease.connection.name)
+        """Close all connections. Nothing may run any more."""
         for lease in (*self._reads.leases, *self._inserts.leases, self._killer):
             lease.close()
 

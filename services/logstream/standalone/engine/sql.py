@@ -55,10 +55,7 @@ def _words(text: bytes) -> Iterator[tuple[int, int, bytes]]:
 def shape(text: bytes) -> Shape:
     """The shape of the statement that `text` begins with. Never raises: the engine judges the syntax."""
     words = _words(text)
-    first = next(words, (0, 0, b""))[2]
-    verb = first.decode("ascii", "replace").upper() if first[:1].isalpha() else ""
-    if _opens_with_parenthesis(text):
-        verb = ""
+    verb = _verb(text)
     if verb == "INSERT":
         return _insert_shape(text, words)
     name = None
@@ -70,11 +67,11 @@ def shape(text: bytes) -> Shape:
     return Shape(verb, format=name)
 
 
-def _opens_with_parenthesis(text: bytes) -> bool:
+def _verb(text: bytes) -> str:
     for match in _TOKEN.finditer(text):
         if match.lastgroup != "skip":
-            return match.lastgroup == "open"
-    return False
+            return match.group().decode("ascii", "replace").upper() if match.lastgroup == "word" else ""
+    return ""
 
 
 def _insert_shape(text: bytes, words: Iterator[tuple[int, int, bytes]]) -> Shape:
