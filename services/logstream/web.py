@@ -205,6 +205,8 @@ async def serve(
         timeout_keep_alive=75,
         timeout_graceful_shutdown=int(shutdown_timeout),
         ws_max_size=64 * 1024,
+        # Compressed for each client by itself, a tail's shared frames would cost more CPU than all the rest of it.
+        ws_per_message_deflate=False,
         ws_ping_interval=20.0,
         ws_ping_timeout=20.0,
     )
