@@ -52,5 +52,7 @@ SETTINGS
     fsync_after_insert = 1,
     fsync_part_directory = 1,
     auto_statistics_types = '',
-    string_serialization_version = 'single_stream'
+    string_serialization_version = 'single_stream',
+    min_bytes_for_wide_part = 50000000,
+    merge_selector_base = 8
 """

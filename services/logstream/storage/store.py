@@ -36,6 +36,8 @@ INSERT_SETTINGS: Mapping[str, str] = {
     "max_threads": "1",
     "input_format_parallel_parsing": "0",
     "insert_deduplicate": "1",
+    # Skip indexes are built by merges, once for many inserts; until then the newest few parts are read whole.
+    "materialize_skip_indexes_on_insert": "0",
     # Planned ranges end where the day of received_at changes; if one did not, it must not become two parts.
     "max_partitions_per_insert_block": "1",
 }
