@@ -81,7 +81,14 @@ class Platform:
             return rows
 
     def database(self) -> str:
-        return str(self.sql("SELECT name FROM system.databases WHERE name LIKE 'logstream_local_default_%'")[0][0])
+        """The stream's database; waits for the first migration."""
+        deadline = time.monotonic() + 60
+        query = "SELECT database FROM system.tables WHERE name = 'logs' AND database LIKE 'logstream_local_default_%'"
+        while not (found := self.sql(query)):
+            if time.monotonic() > deadline:
+                raise TimeoutError("the stream has no table")
+            time.sleep(0.05)
+        return str(found[0][0])
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGINT)
@@ -150,17 +157,27 @@ def collector_job(running: Platform) -> dict[str, Any]:
     }
 
 
-def begin_load(job: Mapping[str, Any]) -> subprocess.Popen[bytes]:
-    """The load generator with `job`, in its own process (see `benchmarks.load`)."""
+def prepare_load(job: Mapping[str, Any]) -> subprocess.Popen[bytes]:
+    """The load generator with `job` in its own process (see `benchmarks.load`), every body made, nothing sent."""
     process = subprocess.Popen([sys.executable, "-m", "benchmarks.load"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None
-    process.stdin.write(json.dumps(job).encode())
-    process.stdin.close()
+    assert process.stdout is not None
+    process.stdin.write(json.dumps(job).encode() + b"\n")
+    process.stdin.flush()
+    if process.stdout.readline() != b"ready\n":
+        raise RuntimeError("the load generator failed")
     return process
 
 
+def begin_load(process: subprocess.Popen[bytes]) -> None:
+    """Let a prepared generator send."""
+    assert process.stdin is not None
+    process.stdin.write(b"go\n")
+    process.stdin.close()
+
+
 def finish_load(process: subprocess.Popen[bytes]) -> dict[str, Any]:
-    """What the load generator saw. Raises RuntimeError when it failed."""
+    """What the load generator saw and sent. Raises RuntimeError when it failed."""
     assert process.stdout is not None
     out = process.stdout.read()
     if process.wait() != 0:

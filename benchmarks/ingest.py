@@ -46,43 +46,42 @@ def _bytes_per_row(running: harness.Platform, database: str, rows: int) -> float
     return int(size[0][0]) / rows
 
 
-def _verify(running: harness.Platform, database: str, rows: int, job: dict[str, Any]) -> None:
+def _verify(running: harness.Platform, database: str, sums: dict[str, int]) -> None:
     """Count, and sums of CRC-32 over messages and unique ids, against the generator's own."""
-    expected = workload.checksums(rows, seed=_SEED, start_ns=job["start_ns"], span_seconds=job["span_seconds"])
     answer = running.sql(
-        "SELECT count(), sum(toUInt64(CRC32(message))), sum(toUInt64(CRC32(metadata['request_id']))), "
-        "sum(toInt128(toUnixTimestamp64Nano(timestamp))), uniqExact(metadata['request_id']), "
+        "SELECT count(), sum(toUInt64(CRC32(message))), sum(toUInt64(CRC32(metadata['request']))), "
+        "sum(toInt128(toUnixTimestamp64Nano(timestamp))), uniqExact(metadata['request']), "
         f"uniqExact(partition, offset, row) FROM {database}.logs"
     )[0]
-    got = dict(
-        zip(("rows", "message_crc", "id_crc", "time_sum", "unique_ids", "identities"), map(int, answer), strict=True)
-    )
-    wanted = {**expected, "unique_ids": rows, "identities": rows}
+    names = ("rows", "message_crc", "id_crc", "time_sum", "unique_ids", "identities")
+    got = dict(zip(names, map(int, answer), strict=True))
+    wanted = {**sums, "unique_ids": sums["rows"], "identities": sums["rows"]}
     if got != wanted:
         raise SystemExit(f"contents differ: stored {got}, sent {wanted}")
 
 
 def _job(running: harness.Platform, rows: int, rows_per_body: int, connections: int) -> dict[str, Any]:
-    """Rows of the last hour, to the collector of `running`."""
+    """Rows up to now, to the collector of `running`."""
     return harness.collector_job(running) | {
         "rows": rows, "rows_per_body": rows_per_body, "connections": connections,
-        "seed": _SEED, "start_ns": time.time_ns() - 3600 * 10**9, "span_seconds": 3000.0,
+        "seed": _SEED, "start_ns": time.time_ns() // 1000 * 1000 - rows * workload.STEP_NS,
     }  # fmt: skip
 
 
 def _batches(rows: int) -> dict[str, Any]:
     with harness.platform_up() as running:
         database = running.database()
+        load = harness.prepare_load(_job(running, rows, 1000, 100))
         before = running.cpu()
-        job = _job(running, rows, 1000, 100)
-        sent = harness.finish_load(harness.begin_load(job))
+        harness.begin_load(load)
+        sent = harness.finish_load(load)
         if sent["accepted"] != rows:
             raise SystemExit(f"accepted {sent['accepted']} of {rows}: {sent['statuses']}")
         parts = _merges_idle(running, database, rows)
         after = running.cpu()
         peaks = running.peak_rss_mb()
         inserts = int(running.sql("SELECT value FROM system.events WHERE event = 'InsertQuery'")[0][0])
-        _verify(running, database, rows, job)
+        _verify(running, database, sent["sums"])
         per_row = _bytes_per_row(running, database, rows)
     seconds = {role: after[role] - before.get(role, 0.0) for role in after}
     total = sum(seconds.values())
@@ -109,14 +108,15 @@ def _batches(rows: int) -> dict[str, Any]:
 def _singles(requests: int) -> dict[str, Any]:
     with harness.platform_up() as running:
         database = running.database()
+        load = harness.prepare_load(_job(running, requests, 1, 256))
         before = running.cpu()
-        job = _job(running, requests, 1, 256)
-        sent = harness.finish_load(harness.begin_load(job))
+        harness.begin_load(load)
+        sent = harness.finish_load(load)
         if sent["accepted"] != requests:
             raise SystemExit(f"accepted {sent['accepted']} of {requests}: {sent['statuses']}")
         _merges_idle(running, database, requests)
         after = running.cpu()
-        _verify(running, database, requests, job)
+        _verify(running, database, sent["sums"])
     seconds = {role: after[role] - before.get(role, 0.0) for role in after}
     for role, used in seconds.items():
         print(f"  {role:<12} {used:7.2f} s   {used / requests * 1e6:5.1f} µs/request")
@@ -140,7 +140,6 @@ def _compare(name: str, url: str, rows: int) -> dict[str, Any]:
     if not owners:
         raise SystemExit(f"no process listens on port {port}")
     process = psutil.Process(owners.pop())
-    before = process.cpu_times()
     job = {
         "host": target.hostname,
         "port": port,
@@ -150,10 +149,12 @@ def _compare(name: str, url: str, rows: int) -> dict[str, Any]:
         "rows_per_body": 1000,
         "connections": 100,
         "seed": _SEED,
-        "start_ns": time.time_ns() - 3600 * 10**9,
-        "span_seconds": 3000.0,
+        "start_ns": time.time_ns() // 1000 * 1000 - rows * workload.STEP_NS,
     }
-    sent = harness.finish_load(harness.begin_load(job))
+    load = harness.prepare_load(job)
+    before = process.cpu_times()
+    harness.begin_load(load)
+    sent = harness.finish_load(load)
     time.sleep(15)  # its merges, as ours
     after = process.cpu_times()
     with urllib.request.urlopen(f"{url.rstrip('/')}/select/logsql/query?query=*%20%7C%20count()", timeout=60) as answer:

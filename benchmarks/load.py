@@ -8,8 +8,10 @@ import collections
 import json
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import cast
 
 import uvloop
 
@@ -37,8 +39,7 @@ class _Connection(asyncio.Protocol):
         self._resume.set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is one without saying so
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -104,14 +105,25 @@ async def drive(
 
 
 def main() -> None:
-    """Arguments as one JSON object on standard input; the result as one JSON object on standard output."""
-    job = json.load(sys.stdin)
-    bodies = workload.bodies(
-        job["rows"], job["rows_per_body"], seed=job["seed"], start_ns=job["start_ns"], span_seconds=job["span_seconds"]
-    )
+    """First line of standard input: the job as one JSON object. Answers "ready" once every body is made, waits for
+    a second line, then drives and writes the result as one JSON object, checksums of what was sent included."""
+    job = json.loads(sys.stdin.readline())
+    work = workload.Workload(job["rows"], job["rows_per_body"], seed=job["seed"], start_ns=job["start_ns"])
+    made: list[bytes] = []
+    message_crc = id_crc = time_sum = 0
+    for number in range(work.batches):
+        batch = work.batch(number)
+        made.append(workload.to_ndjson(batch))
+        message_crc += sum(zlib.crc32(message.encode()) for message in batch.messages)
+        id_crc += sum(zlib.crc32(metadata["request"].encode()) for metadata in batch.metadata)
+        time_sum += sum(batch.timestamps)
+    print("ready", flush=True)
+    sys.stdin.readline()
     began = time.perf_counter()
     totals = uvloop.run(
-        drive(job["host"], job["port"], job["path"], job["headers"], bodies, job["connections"], job.get("pause", 0))
+        drive(
+            job["host"], job["port"], job["path"], job["headers"], iter(made), job["connections"], job.get("pause", 0)
+        )
     )
     latencies = sorted(totals.latencies)
     json.dump(
@@ -122,6 +134,8 @@ def main() -> None:
             "seconds": time.perf_counter() - began,
             "p50_ms": latencies[len(latencies) // 2] * 1e3,
             "p99_ms": latencies[int(len(latencies) * 0.99)] * 1e3,
+            "body_bytes": sum(map(len, made)),
+            "sums": {"rows": job["rows"], "message_crc": message_crc, "id_crc": id_crc, "time_sum": time_sum},
         },
         sys.stdout,
     )

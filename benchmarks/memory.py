@@ -14,7 +14,7 @@ import time
 import urllib.request
 from typing import Any
 
-from benchmarks import harness
+from benchmarks import harness, workload
 
 _SEED = 20_261_124
 
@@ -22,7 +22,7 @@ _SEED = 20_261_124
 def _job(running: harness.Platform, rows: int, pause: float, connections: int) -> dict[str, Any]:
     return harness.collector_job(running) | {
         "rows": rows, "rows_per_body": 1000, "connections": connections, "pause": pause,
-        "seed": _SEED, "start_ns": time.time_ns() - 3600 * 10**9, "span_seconds": 3000.0,
+        "seed": _SEED, "start_ns": time.time_ns() // 1000 * 1000 - rows * workload.STEP_NS,
     }  # fmt: skip
 
 
@@ -43,12 +43,15 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=20_000)
     options = parser.parse_args()
     with harness.platform_up() as running:
-        first = harness.finish_load(harness.begin_load(_job(running, options.rows, 0, 100)))
+        load = harness.prepare_load(_job(running, options.rows, 0, 100))
+        harness.begin_load(load)
+        first = harness.finish_load(load)
         if first["accepted"] != options.rows:
             raise SystemExit(f"accepted {first['accepted']} of {options.rows}: {first['statuses']}")
         connections = 4
         rows = int(options.rate * options.minutes * 60)
-        steady = harness.begin_load(_job(running, rows, connections * 1000 / options.rate, connections))
+        steady = harness.prepare_load(_job(running, rows, connections * 1000 / options.rate, connections))
+        harness.begin_load(steady)
         samples: list[dict[str, float]] = []
         began = time.monotonic()
         while steady.poll() is None:

@@ -25,6 +25,7 @@ One table maps code to status (`status` on each class); one handler (`logstream.
 `{"error": {"code", "message", "field"?, "limit"?}}`.
 """
 
+import math
 from typing import ClassVar
 
 
@@ -116,7 +117,7 @@ class RetryLater(LogStreamError):
         limit: int | float | str | None = None,
     ) -> None:
         super().__init__(message, field=field, limit=limit)
-        self.retry_after = max(1, int(retry_after + 0.999))
+        self.retry_after = max(1, math.ceil(retry_after))
 
 
 class TooMany(RetryLater):

@@ -181,6 +181,11 @@ class AuthSettings(_Settings):
     model_config = SettingsConfigDict(env_prefix="LOGSTREAM_AUTH_", frozen=True, extra="forbid")
 
     url: str = Field("sqlite+aiosqlite:///logstream-data/auth.db", description="SQLAlchemy URL; SQLite or Postgres.")
-    refresh_seconds: float = Field(2.0, gt=0, description="A key revoked elsewhere stops working within this time.")
+    refresh_seconds: float = Field(
+        2.0,
+        gt=0,
+        le=4,
+        description="A key revoked elsewhere stops working within this time; 4 at most keeps it under 5.",
+    )
     session_seconds: float = Field(12 * 3600.0, gt=0, description="A login lasts this long.")
     ticket_seconds: float = Field(30.0, gt=0, description="Life of a WebSocket or SSE ticket.")

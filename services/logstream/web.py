@@ -200,6 +200,8 @@ async def serve(
         log_config=None,
         access_log=False,
         server_header=False,
+        # X-Forwarded-For from anybody would dodge the throttle per address.
+        proxy_headers=False,
         date_header=False,
         limit_concurrency=max_connections,
         timeout_keep_alive=75,

@@ -89,6 +89,7 @@ class App:
             stack.push_async_callback(accounts.close)
             store = await Store.connect(StoreSettings(url=options.clickhouse_url))
             stack.push_async_callback(store.close)
+            accounts.on_retention_change(store.set_retention)
             stream = make_stream(STREAM)
             await bus.create_topic(stream.topic)
             await bus.create_topic(stream.dead_letter_topic)
