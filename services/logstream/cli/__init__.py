@@ -1,12 +1,12 @@
 """The `logstream` command."""
 
-import os
 import sys
 
 
 def main() -> None:
     """Entry point of the console script. Exit status: 0 done, 1 failure, 2 wrong usage, 130 interrupted."""
     try:
+        from logstream.cli import output
         from logstream.cli.app import run
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in {"typer", "rich", "click"}:
@@ -22,7 +22,7 @@ def main() -> None:
     except KeyboardInterrupt:
         status = 130
     except BrokenPipeError:
-        # The reader has gone (`logstream search … | head`). Nothing is left to say, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        # Found out by the last flush.
+        output.hush()
         status = 0
     sys.exit(status)

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+import typer
 
 from logstream.cli.options import Format
 
@@ -27,9 +28,20 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-def write(text: str) -> None:
-    """One line of results."""
-    sys.stdout.write(text + "\n")
+def write(text: str, *, flush: bool = False) -> None:
+    """One line of results. Ends the command quietly when its reader has gone (`logstream search … | head`)."""
+    try:
+        sys.stdout.write(text + "\n")
+        if flush:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        hush()
+        raise typer.Exit(0) from None
+
+
+def hush() -> None:
+    """Nobody reads standard output any more: not even the flush at exit may fail for it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def to_json(value: object) -> str:

@@ -109,7 +109,7 @@ class Sender:
             if self._patience is not None and time.monotonic() - started > self._patience:
                 raise Failure(problem)
             if not told:
-                self._say(f"{problem}; trying again")
+                self._say(f"{problem.partition('; try again')[0]}; trying again")
                 told = True
             self.totals.retries += 1
             self._sleep(max(wait, pause * random.uniform(0.5, 1.0)))

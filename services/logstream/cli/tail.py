@@ -3,7 +3,6 @@
 # ruff: noqa: PLR0917 (a command's options are its parameters)
 
 import random
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
@@ -58,19 +57,17 @@ def tail(
     for frame in frames(target, filters(words, service, level), cursor=cursor, say=output.say):
         kind = frame.get("type")
         if form is Format.JSON:
-            output.write(output.to_json(frame))
+            output.write(output.to_json(frame), flush=True)
         elif kind == "gap":
             _gap(frame, colour=colour and form is Format.TABLE)
         if kind == "records":
             for entry in frame.get("records") or []:
                 if form is not Format.JSON:
                     line = output.log_line(entry, colour=colour) if form is Format.TABLE else output.to_json(entry)
-                    output.write(line)
+                    output.write(line, flush=True)
                 shown += 1
                 if limit is not None and shown >= limit:
-                    sys.stdout.flush()
                     return
-        sys.stdout.flush()
 
 
 def _gap(frame: Mapping[str, Any], *, colour: bool) -> None:
@@ -78,7 +75,7 @@ def _gap(frame: Mapping[str, Any], *, colour: bool) -> None:
     many = "an unknown number of" if dropped is None else f"{dropped:,}"
     text = f"── {many} logs are missing here: this reader was too slow or away for too long ──"
     if colour:
-        output.write(f"\033[1;33m{text}\033[0m")
+        output.write(f"\033[1;33m{text}\033[0m", flush=True)
     else:
         # Not among the results, where a program would take it for a log.
         output.say(text)
