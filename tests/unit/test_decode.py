@@ -169,6 +169,18 @@ def test_an_array_is_cut_only_between_its_elements(message: str) -> None:
     assert set(decoded.batch.messages) == {message * 100}
 
 
+def test_bodies_made_to_fill_memory() -> None:
+    many = ",".join(f'"k{i}":1' for i in range(600_000))
+    assert codes('{"message":"m",' + many + '}\n{"message":"b"}') == [(0, "too_many_metadata_keys")]
+    with pytest.raises(TooLarge):
+        decode("[" + "1," * 2_000_000 + "1]")
+    with pytest.raises(TooLarge):
+        decode('[{"a":"' + "x" * 2 * PIECE_BYTES + '"},' + "1," * 2_000_000 + "1]")
+    assert codes('{"message":"m","' + "n" * 500_000 + '":{' + '"a":1,' * 10_000 + '"b":{"c":1}}}') == [
+        (0, "name_too_long")
+    ]
+
+
 @pytest.mark.parametrize("tail", ["", ",", ",]", "]]", "] x", "]\n]"])
 def test_a_long_array_that_is_not_whole(tail: str) -> None:
     element = '{"message":"' + "x" * 100 + '"}'

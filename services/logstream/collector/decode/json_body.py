@@ -7,6 +7,7 @@ records one by one, leniently.
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import msgspec
 
@@ -22,7 +23,11 @@ _SPACE = b" \t\r\n"
 _VALUES = msgspec.json.Decoder(msgspec.Raw)
 _ELEMENTS = msgspec.json.Decoder(list[msgspec.Raw])
 _BETWEEN_ELEMENTS = re.compile(rb"\}[ \t\r\n]*,")
+_COMMA = re.compile(rb",")
 _CUT_ATTEMPTS = 4
+_LARGE_BYTES = 1024 * 1024
+_MAX_COMMAS = 500_000
+"""In what cannot be cut into pieces. A member or an element takes a comma and some 200 bytes of memory."""
 
 _Body = bytes | bytearray
 
@@ -73,6 +78,9 @@ class JsonDecoder:
     def _piece(self, piece: "_Body | Sequence[msgspec.Raw]", is_array: bool, first_index: int, now: int) -> Decoded:
         latest = now + self._future
         if isinstance(piece, (bytes, bytearray)):
+            if _is_overfull(piece):
+                reason = f"the record has more than {self._limits.max_metadata_keys} metadata keys (max_metadata_keys)"
+                return Decoded(Batch.of(()), [Rejection(first_index, "too_many_metadata_keys", reason)])
             try:
                 batch = typed.decode(piece, is_array=is_array, now=now, latest=latest, limits=self._limits)
                 return Decoded(batch)
@@ -171,7 +179,10 @@ def _array_pieces(body: _Body) -> "Iterator[_Body | Sequence[msgspec.Raw]]":
         end, piece = cut
         yield piece
         at = end
-    rest = _elements(b"[" + body[at:])
+    tail = b"[" + body[at:]
+    if _is_overfull(tail):
+        raise TooLarge("the array has an element that is too large to be read: send one record a line")
+    rest = _elements(tail)
     if not rest:
         raise BadRequest("the body is not a valid JSON array: a comma without an element behind it")
     for start in range(0, len(rest), 512):
@@ -180,15 +191,19 @@ def _array_pieces(body: _Body) -> "Iterator[_Body | Sequence[msgspec.Raw]]":
 
 def _cut(body: _Body, at: int) -> tuple[int, _Body] | None:
     """Where the next piece ends (past its comma), and the piece as an array."""
-    attempts = 0
-    for match in _BETWEEN_ELEMENTS.finditer(body, at + PIECE_BYTES // 2, at + PIECE_BYTES):
-        piece = b"[" + body[at : match.start() + 1] + b"]"
-        try:
-            _ELEMENTS.decode(piece)
-        except (ValueError, RecursionError):
-            attempts += 1
-            if attempts == _CUT_ATTEMPTS:
-                return None
-            continue
-        return match.end(), piece
+    for pattern in (_BETWEEN_ELEMENTS, _COMMA):
+        places = pattern.finditer(body, at + PIECE_BYTES // 2, at + PIECE_BYTES)
+        for match in islice(places, _CUT_ATTEMPTS):
+            end = match.end()
+            piece = b"[" + body[at : end - 1] + b"]"
+            try:
+                _ELEMENTS.decode(piece)
+            except (ValueError, RecursionError):
+                continue
+            return end, piece
     return None
+
+
+def _is_overfull(text: _Body) -> bool:
+    """Whether reading `text` as one value could take very much more memory than it has bytes."""
+    return len(text) > _LARGE_BYTES and text.count(b",") > _MAX_COMMAS

@@ -51,6 +51,7 @@ _RANK: dict[str, tuple[str, int]] = {
 _SEVERITY_NUMBER = frozenset({"severity_number", "severitynumber"})
 _MESSAGES = frozenset({"message", "msg"})
 """These keep their JSON text also when they are objects: the record would have no message otherwise."""
+_BRACE, _BRACKET, _QUOTE = b'{["'
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _STRING = msgspec.json.Decoder(str)
 _ANY = msgspec.json.Decoder()
@@ -95,12 +96,12 @@ def decode(value: bytes, *, now: int, latest: int, limits: IngestLimits) -> Acce
     repaired = ""
     try:
         try:
-            fields, metadata = _flatten(value, limits.max_metadata_depth)
+            fields, metadata = _flatten(value, limits)
         except ValueError:
             value, repaired = _repair(value)
             if not repaired:
                 raise
-            fields, metadata = _flatten(value, limits.max_metadata_depth)
+            fields, metadata = _flatten(value, limits)
     except ValueError as error:
         raise _malformed(error) from None
     except RecursionError:
@@ -114,33 +115,38 @@ def _malformed(error: ValueError) -> Refused:
     return Refused("malformed_json", f"the record is not valid JSON: {error}"[:200])
 
 
-def _flatten(value: bytes, max_depth: int) -> tuple[list[_Field], list[_Field]]:
-    """Top-level fields and the members of `metadata`, flattened. Raises ValueError, RecursionError."""
+def _flatten(value: bytes, limits: IngestLimits) -> tuple[list[_Field], list[_Field]]:
+    """Top-level fields and the members of `metadata`, flattened. Raises ValueError, RecursionError, Refused."""
     fields: list[_Field] = []
     metadata: list[_Field] = []
     for name, raw in _OBJECT.decode(value).items():
         text = bytes(raw)
-        if name in _MESSAGES:
-            fields.append(_leaf(name, text))
-        elif name != "metadata":
-            fields.extend(_walk(name, text, max_depth))
-        elif text[:1] == b"{":
+        is_object = text[0] == _BRACE
+        if name != "metadata":
+            if is_object and name not in _MESSAGES:
+                fields.extend(_walk(name, text, limits.max_metadata_depth, limits))
+            else:
+                fields.append(_leaf(name, text))
+        elif is_object:
             for key, inner in _OBJECT.decode(text).items():
-                metadata.extend(_walk(key, bytes(inner), max_depth - 1))
+                text = bytes(inner)
+                if text[0] == _BRACE:
+                    metadata.extend(_walk(key, text, limits.max_metadata_depth - 1, limits))
+                else:
+                    metadata.append(_leaf(key, text))
         elif text != b"null":
             metadata.append(_leaf("metadata", text))
     return fields, metadata
 
 
-def _walk(name: str, text: bytes, depth: int) -> Iterator[_Field]:
-    """The leaves below one member, in order, without recursion: depth is the sender's choice."""
-    if text[:1] != b"{":
-        yield _leaf(name, text)
-        return
+def _walk(name: str, text: bytes, depth: int, limits: IngestLimits) -> Iterator[_Field]:
+    """The leaves below an object, in order, without recursion: depth is the sender's choice."""
     stack: list[tuple[str, bytes, int]] = [(name, text, depth)]
     while stack:
         name, text, depth = stack.pop()
-        if text[:1] == b"{" and depth > 0:
+        # Checked on the way down: each member below repeats the name, so a long one would multiply.
+        _named(name, "metadata key", limits)
+        if text[0] == _BRACE and depth > 0:
             members = _OBJECT.decode(text)
             if members:
                 stack.extend((f"{name}.{key}", bytes(raw), depth - 1) for key, raw in reversed(members.items()))
@@ -149,9 +155,10 @@ def _walk(name: str, text: bytes, depth: int) -> Iterator[_Field]:
 
 
 def _leaf(name: str, text: bytes) -> _Field:
-    if text[:1] == b'"':
+    first = text[0]
+    if first == _QUOTE:
         return _Field(name, _STRING.decode(text))
-    if text[:1] in b"{[":
+    if first in (_BRACE, _BRACKET):
         _ANY.decode(text)  # raw text was only skimmed: strings in it may be malformed
     return _Field(name, text.decode(), is_null=text == b"null")
 
