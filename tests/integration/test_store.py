@@ -33,7 +33,7 @@ async def store(engine: EngineProcess) -> AsyncIterator[Store]:
 @pytest.fixture
 async def stream(store: Store) -> Stream:
     stream = make_stream(f"store-{next(_names)}")
-    await store.migrate(stream, retention_days=30_000)
+    await store.migrate(stream, retention_days=10_000)
     return stream
 
 
@@ -60,7 +60,7 @@ async def count(store: Store, stream: Stream) -> int:
 
 async def test_migrating_again_changes_nothing(store: Store, stream: Stream) -> None:
     await store.insert(stream, sealed([record()]), rows=1, token="t")
-    await store.migrate(stream, retention_days=30_000)
+    await store.migrate(stream, retention_days=10_000)
     answer = await store.query(f"SELECT version, name FROM {stream.database}.schema_migrations ORDER BY version")
     assert answer.rows == [(m.version, m.name) for m in MIGRATIONS]
     assert answer.column_names == ("version", "name")

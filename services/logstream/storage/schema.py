@@ -10,11 +10,11 @@ BUCKET = "toStartOfInterval(timestamp, INTERVAL 5 MINUTE)"
 NEWEST_FIRST = f"{BUCKET} DESC, timestamp DESC"
 """ORDER BY of newest-first reads: reading in order of the key needs the bucket to come first."""
 
-MAX_RETENTION_DAYS = 36_500
+MAX_RETENTION_DAYS = 10_950
+"""Thirty years, so that 2075 and this is still within the 32-bit time that TTL is kept in (until 2106)."""
 
-# Without the bound a timestamp far in the future wraps round in the 32-bit time that TTL is kept in, and the
-# row is deleted at once.
-_RETAINED_FROM = "least(greatest(timestamp, received_at), toDateTime64('2090-01-01 00:00:00', 9, 'UTC'))"
+# Without the bound a timestamp far in the future wraps round in 32-bit time, and the row is deleted at once.
+_RETAINED_FROM = "least(greatest(timestamp, received_at), toDateTime64('2075-01-01 00:00:00', 9, 'UTC'))"
 
 
 def ttl(days: int) -> str:

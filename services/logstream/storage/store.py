@@ -205,7 +205,7 @@ class Store:
     async def set_retention(self, stream: Stream, days: int) -> None:
         """Keep rows `days` days from now on, rows already stored included. Nothing happens when it is so already.
 
-        Raises InvalidValue outside 1 … 36,500 days.
+        Raises InvalidValue outside 1 … `schema.MAX_RETENTION_DAYS`.
         """
         if not 1 <= days <= schema.MAX_RETENTION_DAYS:
             raise InvalidValue(
