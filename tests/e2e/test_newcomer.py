@@ -7,13 +7,17 @@ import random
 import re
 import subprocess
 import time
+import urllib.parse
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.up import Cli, Up, eventually
+
+from logstream.cli.lines import guess_level
 
 pytestmark = pytest.mark.engine
 
@@ -82,29 +86,43 @@ def test_a_line_sent_with_curl_is_seen_by_tail_and_search(up: Up, cli: Cli) -> N
 def test_real_log_files_are_stored_found_and_counted(up: Up, cli: Cli, tmp_path: Path) -> None:
     files = log_files(tmp_path / "logs")
     assert len(files) == 7
-    for path in files:
-        lines = [line for line in path.read_bytes().decode(errors="backslashreplace").split("\n") if line.strip()]
+    sent = {path.name.partition(".")[0]: lines_of(path) for path in files}
+    for path, lines in zip(files, sent.values(), strict=True):
         answer = json.loads(cli("send", str(path), "-o", "json"))
         assert (answer["accepted"], answer["rejected"], answer["duplicates"]) == (len(lines), 0, 0)
-        service = path.name.partition(".")[0]
-
-        def stored(service: str = service) -> list[dict[str, object]]:
-            return cli.rows("search", "--service", service, "--limit", "10000")
-
-        eventually(lambda stored=stored, n=len(lines): len(stored()) == n, f"all lines of {service}")  # type: ignore[misc]
-        assert Counter(str(row["message"]) for row in stored()) == Counter(line.rstrip("\r") for line in lines)
-        # Found again by a word of it: a rare one, a common one, and one of the last line.
+    eventually(lambda: all(r["in_flight"] == 0 for r in cli.rows("ledger")), "all stored")
+    for service, lines in sent.items():
+        stored = cli.rows("search", "--service", service, "--limit", "10000")
+        assert Counter(row["message"] for row in stored) == Counter(lines)
+        # Found again by a word of it: of its first, its middle and its last line.
         for line in (lines[0], lines[len(lines) // 2], lines[-1]):
             word = max(re.findall(r"[A-Za-z0-9_]+", line), key=len)
             wanted = sum(word.lower() in other.lower() for other in lines)
-            assert len(cli.rows("search", word, "--service", service, "--limit", "10000")) == wanted
-        minutes = cli.rows("stats", "--service", service)
-        assert sum(int(minute["count"]) for minute in minutes) == len(lines)
-        errors = cli.rows("search", "--service", service, "--level", "error,fatal", "--limit", "10000")
-        assert {row["level"] for row in errors} <= {"error", "fatal"}
-    ledger = cli.rows("ledger")
-    assert sum(int(row["in_flight"]) for row in ledger) == 0
-    assert all(r["accepted"] == r["stored"] + r["deduplicated"] + r["dead_lettered"] for r in ledger)
+            assert len(read(up, "/logs", search=word, service=service, limit="10000")) == wanted
+        minutes = read(up, "/stats", service=service)
+        assert sum(minute["count"] for minute in minutes) == len(lines)
+        assert Counter(str(row["timestamp"])[:16] for row in stored) == {
+            m["timestamp"][:16]: m["count"] for m in minutes
+        }
+        errors = read(up, "/logs", service=service, level="error,fatal", limit="10000")
+        assert len(errors) == sum(guess_level(line) in {"error", "fatal"} for line in lines)
+    bars = cli("stats", "--since", "1d").splitlines()
+    assert re.fullmatch(r"[\d,]+ logs, one bar per minute", bars[-1])
+    assert all(r["accepted"] == r["stored"] + r["deduplicated"] + r["dead_lettered"] for r in cli.rows("ledger"))
+
+
+def lines_of(path: Path) -> list[str]:
+    text = path.read_bytes().decode(errors="backslashreplace")
+    return [line.rstrip("\r") for line in text.split("\n") if line.strip()]
+
+
+def read(up: Up, path: str, **params: str) -> list[dict[str, Any]]:
+    """As curl would ask the API."""
+    key = json.loads((up.data / "first-login.json").read_text())["api_key"]
+    url = f"{up.url('API')}{path}?{urllib.parse.urlencode(params)}"
+    with urllib.request.urlopen(urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"})) as answer:
+        rows: list[dict[str, Any]] = json.load(answer)
+        return rows
 
 
 def test_a_file_is_followed_through_rotation_and_a_break(up: Up, cli: Cli, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ def main() -> None:
         from logstream.cli import output
         from logstream.cli.app import run
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in {"typer", "rich", "click"}:
+        if error.name is None or error.name.partition(".")[0] not in {"typer", "rich", "click", "httpx", "msgspec"}:
             raise
         sys.stderr.write(
             f"logstream: the command line needs the package {error.name}; "
