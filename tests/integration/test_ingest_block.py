@@ -49,8 +49,9 @@ def test_encoded_and_built_blocks_arrive_whole(engine: EngineProcess) -> None:
     run("INSERT INTO ingest_block.logs FORMAT Native", b"".join(parts))
     for offset, senders in ((1, [("k", 400), ("l", 2600)]), (2, keys)):
         text = run(
-            "SELECT toString(toUnixTimestamp64Nano(timestamp)), service, CAST(level, 'Int8'), message, metadata,"
-            f" trace_id, span_id, key_id FROM ingest_block.logs WHERE offset = {offset} ORDER BY row FORMAT JSONCompactEachRow"
+            "SELECT toString(toUnixTimestamp64Nano(timestamp)), service, CAST(level, 'Int8'), message,"
+            " metadata, trace_id, span_id, key_id FROM ingest_block.logs"
+            f" WHERE offset = {offset} ORDER BY row FORMAT JSONCompactEachRow"
         )
         found = [json.loads(line) for line in text.splitlines()]
         expected_keys = [key for key, n in senders for _ in range(n)]
