@@ -118,14 +118,14 @@ QUERIES: dict[str, str] = {
     " ORDER BY " + schema.NEWEST_FIRST + " LIMIT 100",
     "count of a substring": "SELECT count() FROM {t} WHERE message ILIKE '%orders/1234%'",
     "count of a rare substring": "SELECT count() FROM {t} WHERE message ILIKE '%session:{token}%'",
-    "unique word": "SELECT count() FROM {t} WHERE hasAllTokens(message, '{token}')",
-    "count of a common word": "SELECT count() FROM {t} WHERE hasAllTokens(message, 'session')",
+    "unique word": "SELECT count() FROM {t} WHERE {word}'{token}')",
+    "count of a common word": "SELECT count() FROM {t} WHERE {word}'session')",
     "unique metadata value": "SELECT count() FROM {t} WHERE metadata['request'] = '{unique}'",
     "count of metadata key = value": "SELECT count() FROM {t} WHERE metadata['region'] = 'us-east-1'",
     "facet of a metadata key": "SELECT metadata['host'] AS v, count() FROM {t} GROUP BY v",
     "per minute and level": "SELECT toStartOfMinute(timestamp) AS m, level, count() FROM {t} GROUP BY m, level",
     "per minute with a word": "SELECT toStartOfMinute(timestamp) AS m, count() FROM {t}"
-    " WHERE hasAllTokens(message, 'session') GROUP BY m",
+    " WHERE {word}'session') GROUP BY m",
     "top services": "SELECT service, count() AS n FROM {t} GROUP BY service ORDER BY n DESC",
     "offsets stored": "SELECT 1 FROM {t} WHERE incarnation = 7 AND partition = 0 AND offset BETWEEN 900000 AND 900100"
     " LIMIT 1",
@@ -254,7 +254,14 @@ def run_variant(name: str, blocks: Path, ends: Sequence[int], chunk: int, querie
                 " WHERE s != '' LIMIT 1 OFFSET 4321"
             )
             for label, sql in QUERIES.items():
-                text = sql.replace("{t}", "b.logs").replace("{token}", token).replace("{unique}", unique)
+                # Only a function of its own reads a text index; the token filter wants the indexed expression.
+                word = "hasAllTokens(message, " if "text index" in name else "hasToken(lower(message), "
+                text = (
+                    sql.replace("{t}", "b.logs")
+                    .replace("{word}", word)
+                    .replace("{token}", token)
+                    .replace("{unique}", unique)
+                )
                 result[label] = run.time(text)
         result["bytes_by_column"] = run.sizes("system.parts_columns", "column", "column_data_compressed_bytes", rows)
         result["bytes_by_index"] = run.sizes("system.data_skipping_indices", "name", "data_compressed_bytes", rows)
