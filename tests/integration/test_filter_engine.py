@@ -15,6 +15,7 @@ from logstream.query.time import MAX_NS, MIN_NS
 from logstream.record import Batch, Record
 from logstream.settings import StoreSettings
 from logstream.storage import block
+from logstream.storage.schema import CREATE_LOGS
 from logstream.storage.store import Store
 from logstream.stream import make_stream
 
@@ -40,9 +41,10 @@ def _pool() -> list[Record]:
     for number in range(3_000):
         parts = rng.choices(SPECIAL + WORDS, k=rng.randint(0, 4)) + rng.choices(alphabet, k=rng.randint(0, 6))
         rng.shuffle(parts)
+        glue = rng.choice(("", " ", "-"))
         records.append(
             Record(rng.choice(TIMES) if number % 2 else rng.randint(MIN_NS, MAX_NS), rng.choice(SERVICES),
-                   rng.randint(1, 6), "".join(parts), {"n": str(number)})
+                   rng.randint(1, 6), glue.join(parts), {"n": str(number)})
         )  # fmt: skip
     return records
 
@@ -55,11 +57,15 @@ def _substrings() -> Iterator[str]:
     for record in POOL:
         if record.message:
             yield record.message[len(record.message) // 3 :][:4].swapcase()
+            yield record.message.swapcase()
 
 
 NEEDLES = (
     st.sampled_from(SPECIAL + WORDS + list(_substrings()))
     | st.sampled_from(WORDS).map(str.upper)
+    | st.tuples(st.sampled_from(WORDS + SPECIAL), st.sampled_from(WORDS), st.sampled_from(WORDS + SPECIAL)).map(
+        " ".join
+    )
     | st.text(st.characters(exclude_categories=("Cn", "Cs")), max_size=3)
 )
 FILTERS = st.builds(
@@ -83,7 +89,10 @@ class Table:
 
     async def _fill(self, url: str) -> Store:
         store = await Store.connect(StoreSettings(url=url))
-        await store.migrate(self._stream, retention_days=36_500)
+        # Two rows a granule, so that an index that skips too much is found out.
+        await store._command(f"CREATE DATABASE {self._stream.database}")
+        create = CREATE_LOGS.format(database=self._stream.database)
+        await store._command(create.replace("SETTINGS", "SETTINGS index_granularity = 2,", 1))
         source = block.Provenance(1_790_000_000 * 10**9, [("k", len(BATCH))], 1, 0, 0)
         await store.insert(
             self._stream, block.seal(block.encode(BATCH), len(BATCH), source), rows=len(BATCH), token="pool"

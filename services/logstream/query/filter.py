@@ -7,11 +7,13 @@ compared after Unicode lower-casing (ICU's in the engine, `str.lower` here), wit
 taken as one, since which of them lower-casing yields depends on the letters around it.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from logstream.record import LEVEL_LABELS, Batch, Record
 
+_LIKE_SPECIAL = re.compile(r"[%_\\]")
 _FINAL_SIGMA, _SIGMA = "ς", "σ"
 
 
@@ -56,8 +58,9 @@ def to_sql(logs: LogFilter) -> Condition:
         values["f_levels"] = [LEVEL_LABELS[level - 1] for level in logs.levels]
     if logs.search:
         if logs.search.isascii():
-            terms.append("positionCaseInsensitive(message, {f_search:String}) > 0")
-            values["f_search"] = logs.search
+            # As LIKE over the index's own expression, whole words inside of the needle let the engine skip granules.
+            terms.append("lower(message) LIKE {f_search:String}")
+            values["f_search"] = "%" + _LIKE_SPECIAL.sub(r"\\\g<0>", logs.search.lower()) + "%"
         else:
             needle = _fold(logs.search)
             message = "lowerUTF8(message)"
