@@ -10,9 +10,9 @@ from typing import Any
 from logstream.settings import MIB
 from logstream.standalone.engine.config import TIMEZONE
 
-# One arena: pages freed by one thread serve the next instead of adding up per CPU. One second: long enough
+# One arena: pages freed by one thread serve the next instead of adding up per CPU. 300 ms: long enough
 # for the next insert to find its pages, short enough that a burst is given back.
-_JEMALLOC = "percpu_arena:disabled,narenas:1,dirty_decay_ms:1000"
+_JEMALLOC = "percpu_arena:disabled,narenas:1,dirty_decay_ms:300"
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
 
 
