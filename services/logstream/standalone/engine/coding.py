@@ -166,8 +166,9 @@ def _wants_input(decoder: Any) -> bool:
 def _brotli(decoder: Any, pieces: Sequence[bytes]) -> Iterable[bytes]:
     """Needs brotli 1.2, the first whose output can be limited."""
     for piece in pieces:
-        yield decoder.process(piece, output_buffer_limit=_PIECE)
-        while not decoder.can_accept_more_data():
-            yield decoder.process(b"", output_buffer_limit=_PIECE)
+        output = decoder.process(piece, output_buffer_limit=_PIECE)
+        while output:
+            yield output
+            output = b"" if decoder.is_finished() else decoder.process(b"", output_buffer_limit=_PIECE)
     if not decoder.is_finished():
         raise ValueError("it ends too early")
