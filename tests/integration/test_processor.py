@@ -40,7 +40,7 @@ async def stream(engine: EngineProcess) -> AsyncIterator[Stream]:
     """A stream with a table of its own."""
     stream = make_stream("t" + uuid.uuid4().hex[:12])
     store = await Store.connect(StoreSettings(url=engine.url))
-    await store.migrate(stream, retention_days=36_500)
+    await store.migrate(stream, retention_days=3650)
     yield stream
     await store.close()
 

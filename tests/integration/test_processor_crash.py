@@ -33,7 +33,7 @@ def own_engine(tmp_path: Path) -> Iterator[EngineProcess]:
 async def make_table(url: str, *, window: int | None = None) -> Stream:
     stream = make_stream("c" + uuid.uuid4().hex[:12])
     store = await Store.connect(StoreSettings(url=url))
-    await store.migrate(stream, retention_days=36_500)
+    await store.migrate(stream, retention_days=3650)
     if window is not None:
         await store._command(
             f"ALTER TABLE {stream.database}.logs MODIFY SETTING non_replicated_deduplication_window = {window}"

@@ -82,7 +82,7 @@ class SqliteBus:
         *,
         free_disk_bytes: Callable[[Path], int] = _free_disk_bytes,
         max_queued_bytes: int = 64 * MIB,
-        recent_bytes: int = 32 * MIB,
+        recent_bytes: int = 16 * MIB,
     ) -> "SqliteBus":
         """Open or make the log in `settings.path`.
 

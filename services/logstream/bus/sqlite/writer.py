@@ -25,6 +25,7 @@ _GROUP_JOBS = 4_096
 _CHECKPOINT_BYTES = 16 * MIB
 _COMMIT_BYTES = 64 * 1024
 """Roughly what one commit adds to the write-ahead log besides values: the pages of small tables."""
+_HELD_BACK = 4
 _RETENTION_SECONDS = 1.0
 
 
@@ -100,6 +101,7 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._written = 0
+        self._held_back = 0
         self._logger = get_logger("bus")
         self._thread = threading.Thread(target=self._run, name="bus-writer", daemon=True)
         self.closed: asyncio.Future[None] = self._loop.create_future()
@@ -212,14 +214,18 @@ class Writer:
     def _checkpoint(self) -> None:
         """Move the write-ahead log into the file, so that it is used again from its start.
 
-        Those who wait for the last group have their answer already. A reader may hold some of it back.
+        Those who wait for the last group have their answer already. A reader may hold some of it back; when
+        that happened often, the next checkpoint waits for readers, so that the file stays bounded.
         """
         try:
-            _, frames, moved = self._log.sql.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            mode = "RESTART" if self._held_back >= _HELD_BACK else "PASSIVE"
+            busy, frames, moved = self._log.sql.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
         except sqlite3.Error as error:
             self._logger.warning("checkpoint_failed", error=str(error))
-            frames, moved = 0, -1
-        self._written = 0 if frames == moved else _CHECKPOINT_BYTES // 2
+            busy, frames, moved = 1, 0, -1
+        done = frames == moved and not busy
+        self._held_back = 0 if done else self._held_back + 1
+        self._written = 0 if done else _CHECKPOINT_BYTES // 2
 
     def _tell(self, call: Callable[[], object]) -> None:
         try:
