@@ -74,7 +74,7 @@ async def running_api(
     bus = await SqliteBus.open(BusSettings(path=path / "bus", min_free_disk_bytes=0, **(bus_changes or {})), clock)
     await bus.create_topic(stream.topic)
     store = await Store.connect(StoreSettings(url=engine_url))
-    await store.migrate(stream, retention_days=36_500)
+    await store.migrate(stream, retention_days=10_000)
     accounts = await Accounts.open(AuthSettings(url=f"sqlite+aiosqlite:///{path / 'auth.db'}"), clock)
     await accounts.ensure_stream(stream, retention_days=30)
     gate = await Gate.open(accounts)
