@@ -68,7 +68,7 @@ class CollectorSettings(_Settings):
 
     host: str = Field("127.0.0.1", description="Loopback unless told otherwise.")
     port: Port = 8080
-    limits: IngestLimits = Field(default_factory=IngestLimits)  # type: ignore[arg-type]
+    limits: IngestLimits = Field(default_factory=IngestLimits)
     flush_rows: int = Field(
         2_000, ge=1, description="Small requests are joined into one block until it has this many rows …"
     )
