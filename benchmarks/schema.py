@@ -171,9 +171,11 @@ class Run:
             self.connection.query(f"SET {name} = '{value}'")
 
     def one(self, sql: str) -> list[str]:
+        """The columns of a single row."""
         return str(self.connection.query(sql, "TSV")).strip().split("\t")
 
     def insert(self, start: int, stop: int) -> None:
+        """One INSERT of the bytes from `start` to `stop` of the file of blocks."""
         self._token += 1
         self.connection.query(f"SET insert_deduplication_token = '7:0:{self._token}'")
         file = os.memfd_create("block")
@@ -237,9 +239,11 @@ def run_variant(name: str, blocks: Path, ends: Sequence[int], chunk: int, querie
             line.split("\t")
             for line in str(run.connection.query("SELECT event, value FROM system.events", "TSV")).splitlines()
         )
-        merge_us = int(events.get("MergeExecuteMilliseconds", events.get("MergesTimeMilliseconds", "0"))) * 1000 / rows
+        merge_us = int(events.get("MergeExecuteMilliseconds", "0")) * 1000 / rows
         result: dict[str, Any] = {
             "variant": name,
+            "rows": rows,
+            "chunk": chunk,
             "us_per_row": round(total / rows * 1e6, 2),
             "merge_thread_us": round(merge_us, 2),
             "rewrites": round(int(events.get("MergedRows", "0")) / rows, 2),
