@@ -102,8 +102,8 @@ def start(data: Path, *arguments: str, log: Path | None = None, key: str = "") -
         str(Path(sys.executable).with_name("logstream")), "up", "--data", str(data),
         "--collector-port", str(ports[0]), "--api-port", str(ports[1]), "--clickhouse-port", str(ports[2]), *arguments,
     ]  # fmt: skip
-    output = (log or data.with_suffix(".log")).open("ab")
-    process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
+    with (log or data.with_suffix(".log")).open("ab") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
     running = Platform(process, data, *ports, api_key=key)
     deadline = time.monotonic() + 90
     try:

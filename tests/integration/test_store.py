@@ -152,7 +152,6 @@ async def test_damaged_blocks_are_refused_whole(store: Store, stream: Stream, da
 
 
 # Not strict: a real ClickHouse, and an engine that inserts from a file, tell.
-@pytest.mark.xfail(reason="chDB's streaming insert reports success when its last step fails")
 async def test_rows_received_on_two_days_are_not_taken_as_one_insert(store: Store, stream: Stream) -> None:
     two_days = [*sealed([record(1)]), *sealed([record(2)], offset=1, received_at=NOW_NS + DAY_NS)]
     with pytest.raises(StoreUnavailable):

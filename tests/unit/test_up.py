@@ -26,7 +26,7 @@ PORTS = st.integers(0, 65_535)
         collector_port=PORTS,
         api_port=PORTS,
         clickhouse_port=PORTS,
-        retention_days=st.none() | st.integers(1, 36_500),
+        retention_days=st.none() | st.integers(1, 10_950),
         signup=st.none() | st.booleans(),
     )
 )

@@ -32,9 +32,9 @@ class ErrorBody(BaseModel):
             "example": {
                 "error": {
                     "code": "invalid_value",
-                    "message": "retention_days must be 1 to 36500: 0",
+                    "message": "retention_days must be 1 to 10950: 0",
                     "field": "retention_days",
-                    "limit": 36500,
+                    "limit": 10950,
                 }
             }
         }

@@ -12,7 +12,7 @@ from logstream.clock import Clock
 from logstream.errors import Conflict, InvalidValue, NotFound
 from logstream.stream import Stream
 
-MAX_RETENTION_DAYS = 36_500
+MAX_RETENTION_DAYS = 10_950
 
 
 @dataclass(frozen=True, slots=True)

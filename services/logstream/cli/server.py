@@ -25,7 +25,7 @@ def up(
     retention_days: Annotated[
         int | None,
         typer.Option(
-            "--retention-days", min=1, max=36_500, help="Keep logs this long. Default: as before; 30 at first."
+            "--retention-days", min=1, max=10_950, help="Keep logs this long. Default: as before; 30 at first."
         ),
     ] = None,
     signup: Annotated[

@@ -91,8 +91,8 @@ def _check_options(options: UpOptions) -> None:
     chosen = [port for port in ports.values() if port]
     if len(set(chosen)) != len(chosen):
         raise StartupError(f"{', '.join(ports)} must differ, not {', '.join(map(str, ports.values()))}")
-    if options.retention_days is not None and not 1 <= options.retention_days <= 36_500:
-        raise StartupError(f"--retention-days must be between 1 and 36500, not {options.retention_days}")
+    if options.retention_days is not None and not 1 <= options.retention_days <= 10_950:
+        raise StartupError(f"--retention-days must be between 1 and 10950, not {options.retention_days}")
 
 
 def _optional(options: UpOptions) -> list[str]:
