@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 
 _TICK = os.sysconf("SC_CLK_TCK")
+_ROLES = {"logstream.standalone.engine": "engine", "logstream.standalone.app": "app"}
 
 
 def free_port() -> int:
@@ -46,9 +47,9 @@ class Platform:
         found = {"supervisor": parent}
         for child in parent.children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-                line = " ".join(child.cmdline())
-                role = "engine" if "engine" in line else "app" if "standalone.app" in line else f"other-{child.pid}"
-                found[role] = child
+                # Whole arguments, because a data folder may have any name.
+                modules = set(child.cmdline()) & _ROLES.keys()
+                found[_ROLES[modules.pop()] if modules else f"other-{child.pid}"] = child
         return found
 
     def cpu(self) -> dict[str, float]:
