@@ -70,7 +70,7 @@ class CollectorSettings(_Settings):
     port: Port = 8080
     limits: IngestLimits = Field(default_factory=IngestLimits)
     flush_rows: int = Field(
-        2_000, ge=1, description="Small requests are joined into one block until it has this many rows …"
+        20_000, ge=1, description="Requests are joined into one block until it has this many rows …"
     )
     flush_seconds: float = Field(
         0.005, ge=0, description="… or the oldest has waited this long: one fsync serves them all."

@@ -17,15 +17,36 @@ from logstream.storage import block
 
 _log = get_logger("collector")
 
+_ENCODE_FROM = 100
+"""Rows from which the encoder's fixed costs do not matter."""
+
 
 @dataclass(slots=True)
 class _Group:
     """Requests that wait together."""
 
-    batches: list[Batch] = field(default_factory=list)
+    builder: block.Builder = field(default_factory=block.Builder)
+    few: list[Batch] = field(default_factory=list)
+    """Batches too short to be worth encoding one by one."""
     senders: list[tuple[str, int]] = field(default_factory=list)
     answers: list["asyncio.Future[LogStreamError | None]"] = field(default_factory=list)
     rows: int = 0
+
+    def add(self, batch: Batch, key_id: str) -> None:
+        """Take in the rows; they are encoded while they are in the processor's cache, and need not be kept."""
+        self.senders.append((key_id, len(batch)))
+        self.rows += len(batch)
+        if len(batch) < _ENCODE_FROM:
+            self.few.append(batch)
+        else:
+            self.settle()
+            self.builder.add(batch)
+
+    def settle(self) -> None:
+        """Encode what was too short alone."""
+        if self.few:
+            self.builder.add(Batch.join(self.few))
+            self.few = []
 
 
 class Publisher:
@@ -60,10 +81,8 @@ class Publisher:
         loop = asyncio.get_running_loop()
         group = self._group
         answer = loop.create_future()
-        group.batches.append(batch)
-        group.senders.append((key_id, len(batch)))
+        group.add(batch, key_id)
         group.answers.append(answer)
-        group.rows += len(batch)
         if group.rows >= self._flush_rows:
             self._flush()
         elif self._timer is None:
@@ -83,16 +102,15 @@ class Publisher:
     async def _publish_group(self, group: _Group) -> None:
         failure: LogStreamError | None = None
         try:
-            batch = Batch.join(group.batches)
-            low, high = block.extent(batch)
+            group.settle()
             header = Header(
                 rows=group.rows,
                 received_at=self._clock.now_ns(),
-                min_timestamp=low,
-                max_timestamp=high,
+                min_timestamp=group.builder.low,
+                max_timestamp=group.builder.high,
                 segments=segments_of(group.senders),
             )
-            await self._publish(header, block.encode(batch), None)
+            await self._publish(header, group.builder.body(), None)
         except LogStreamError as error:
             failure = error
         except BaseException as error:

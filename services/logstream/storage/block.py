@@ -16,7 +16,8 @@ dictionary and the indexes, Map is offsets, keys and values.
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import accumulate, chain, islice
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -234,59 +235,88 @@ class Builder:
         self.rows = 0
         self.low = 0
         self.high = 0
-        self._columns: tuple[list[bytes | memoryview], ...] = tuple([] for _ in range(6))
-        self._services: dict[str, int] = {"": 0}
-        self._service_indexes: list[npt.NDArray[np.uint32]] = []
-        self._keys: dict[str, int] = {"": 0}
-        self._key_indexes: list[npt.NDArray[np.uint32]] = []
+        self._columns: tuple[list[bytes | memoryview], ...] = tuple([] for _ in range(7))
+        self._services = _Dictionary()
+        self._keys = _Dictionary()
         self._pairs = 0
 
     def add(self, batch: Batch) -> None:
         """Append the rows of `batch`."""
-        if not len(batch):
+        n = len(batch)
+        if not n:
             return
         low, high = extent(batch)
         self.low = min(low, self.low) if self.rows else low
         self.high = max(high, self.high) if self.rows else high
-        self.rows += len(batch)
-        stamps, levels, messages, offsets, values, identifiers = self._columns
+        self.rows += n
+        stamps, levels, messages, offsets, values, traces, spans = self._columns
         stamps.append(array("q", batch.timestamps).tobytes())
-        self._service_indexes.append(_indexed(self._services, batch.services))
+        self._services.add(batch.services)
         levels.append(bytes(batch.levels))
         messages.append(_strings(batch.messages))
-        ends = np.cumsum(np.fromiter(map(len, batch.metadata), dtype=np.uint64, count=len(batch)), dtype=np.uint64)
-        offsets.append((ends + np.uint64(self._pairs)).tobytes())
-        self._pairs += int(ends[-1])
-        self._key_indexes.append(_indexed(self._keys, list(chain.from_iterable(batch.metadata))))
+        offsets.append(self._add_keys(batch.metadata))
         values.append(_strings(list(chain.from_iterable(map(dict.values, batch.metadata)))))
-        identifiers.append(_strings(batch.trace_ids))
-        identifiers.append(_strings(batch.span_ids))
+        traces.append(_strings(batch.trace_ids) if any(batch.trace_ids) else bytes(n))
+        spans.append(_strings(batch.span_ids) if any(batch.span_ids) else bytes(n))
+
+    def _add_keys(self, rows: Sequence[dict[str, str]]) -> bytes:
+        """Take in the metadata keys of `rows`; the offsets of their ends."""
+        keys = list(chain.from_iterable(rows))
+        first = list(rows[0])
+        begin, width = self._pairs, len(first)
+        self._pairs += len(keys)
+        if width and width * len(rows) == len(keys) and keys == first * len(rows):
+            # One program's records have the same keys in the same order.
+            self._keys.add(first, times=len(rows))
+            return np.arange(begin + width, self._pairs + 1, width, dtype=np.uint64).tobytes()
+        self._keys.add(keys)
+        return array("Q", islice(accumulate(map(len, rows), initial=begin), 1, None)).tobytes()
 
     def body(self) -> bytes:
         """The body of a block with all rows."""
         if not self.rows:
             return encode(Batch.of(()))
-        stamps, levels, messages, offsets, values, identifiers = self._columns
-        services = np.concatenate(self._service_indexes)
-        keys = np.concatenate(self._key_indexes)
-        service_column = _with_dictionary(self._services, _narrowed(services, len(self._services)), self.rows)
-        key_column = _with_dictionary(self._keys, _narrowed(keys, len(self._keys)), self._pairs) if self._pairs else b""
+        stamps, levels, messages, offsets, values, traces, spans = self._columns
         return b"".join((
             _HEADS[0], *stamps,
-            _HEADS[1], _LC_VERSION, service_column,
+            _HEADS[1], _LC_VERSION, self._services.column(),
             _HEADS[2], *levels,
             _HEADS[3], *messages,
-            _HEADS[4], _LC_VERSION, *offsets, key_column, *values,
-            _HEADS[5], *identifiers[0::2],
-            _HEADS[6], *identifiers[1::2],
+            _HEADS[4], _LC_VERSION, *offsets, self._keys.column(), *values,
+            _HEADS[5], *traces,
+            _HEADS[6], *spans,
         ))  # fmt: skip
 
 
-def _indexed(ids: dict[str, int], values: Sequence[str]) -> "npt.NDArray[np.uint32]":
-    """The dictionary index of each value; values not seen before are added to `ids`."""
-    for value in dict.fromkeys(values):
-        ids.setdefault(value, len(ids))
-    return np.fromiter(map(ids.__getitem__, values), dtype=np.uint32, count=len(values))
+class _Dictionary:
+    """The data of a LowCardinality(String) column that grows: the dictionary, and indexes in pieces."""
+
+    def __init__(self) -> None:
+        self._ids: dict[str, int] = {"": 0}
+        self._indexes: list[bytes | npt.NDArray[np.uint32]] = []
+        self._rows = 0
+
+    def add(self, values: Sequence[str], *, times: int = 1) -> None:
+        """Append `values`, `times` times over."""
+        ids = self._ids
+        for value in dict.fromkeys(values):
+            ids.setdefault(value, len(ids))
+        self._rows += len(values) * times
+        numbers = map(ids.__getitem__, values)
+        if len(ids) <= 0x100:
+            self._indexes.append(bytes(numbers) * times)
+        else:
+            self._indexes.append(np.tile(np.fromiter(numbers, dtype=np.uint32, count=len(values)), times))
+
+    def column(self) -> bytes:
+        if not self._rows:
+            return b""
+        if len(self._ids) <= 0x100:
+            indexes = b"".join(cast("list[bytes]", self._indexes))
+        else:
+            wide = [np.frombuffer(i, dtype=np.uint8) if isinstance(i, bytes) else i for i in self._indexes]
+            indexes = _narrowed(np.concatenate(wide, dtype=np.uint32), len(self._ids))
+        return _with_dictionary(self._ids, indexes, self._rows)
 
 
 _COUNT = _varint(len(COLUMNS) + len(PROVENANCE))
