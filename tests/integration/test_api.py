@@ -200,15 +200,3 @@ async def test_metrics_and_cors(api: Api):
     assert (await api.client.get("/nothing", headers={"Origin": "https://e.com"})).headers[
         "access-control-allow-origin"
     ] == "*"
-
-
-async def test_the_document_describes_every_route(api: Api):
-    document = (await api.client.get("/openapi.json")).json()
-    for path in ("/logs", "/stats", "/ws", "/api/v1/tail", "/api/v1/deadletters", "/api/v1/ledger", "/api/v1/keys"):
-        assert path in document["paths"]
-    for path, operations in document["paths"].items():
-        for operation in operations.values():
-            assert "422" not in operation["responses"], path
-            for parameter in operation.get("parameters", ()):
-                assert parameter.get("description") or parameter["in"] == "path", (path, parameter["name"])
-    assert (await api.client.get("/docs")).status_code == 200

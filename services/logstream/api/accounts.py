@@ -112,21 +112,22 @@ def create_router(accounts: Accounts, gate: Gate, settings: ApiSettings) -> APIR
 def _account_router(accounts: Accounts, gate: Gate, settings: ApiSettings) -> APIRouter:
     router = APIRouter(tags=["account"])
 
-    @router.post("/signup", status_code=201, responses=errors(400, 403, 409, 429, 503))
+    @router.post("/signup", summary="Sign up", status_code=201, responses=errors(400, 403, 409, 429, 503))
     async def sign_up(body: SignUp, request: Request, response: Response) -> SessionBody:
         """Make an account with the role member and log in. By default only where the API listens on loopback."""
         check_sign_up(settings, host=request.headers.get("host", ""), origin=request.headers.get("origin"))
         response.headers["Cache-Control"] = "no-store"
         return _session_body(await accounts.logins.sign_up(body.email, body.password, address=_address(request)))
 
-    @router.post("/login", responses=errors(400, 401, 429, 503))
+    @router.post("/login", summary="Log in", responses=errors(400, 401, 429, 503))
     async def log_in(body: Credentials, request: Request, response: Response) -> SessionBody:
-        """Log in. Failures make the next attempt wait: 429 with Retry-After."""
+        """The token is good for twelve hours unless set otherwise. A failure makes the next attempt wait: 429."""
         response.headers["Cache-Control"] = "no-store"
         return _session_body(await accounts.logins.log_in(body.email, body.password, address=_address(request)))
 
     @router.post(
         "/logout",
+        summary="Log out",
         status_code=204,
         responses=errors(401, 403, 503),
         dependencies=[Depends(allowed(Action.OWN_ACCOUNT))],
@@ -135,7 +136,7 @@ def _account_router(accounts: Accounts, gate: Gate, settings: ApiSettings) -> AP
         """End this session."""
         await accounts.logins.log_out(credential_of(authorization or ""))
 
-    @router.get("/me", responses=errors(401, 503))
+    @router.get("/me", summary="Who is calling", responses=errors(401, 503))
     async def me(caller: Caller) -> Me:
         """Who is calling, and what they may do."""
         return Me(
@@ -147,14 +148,16 @@ def _account_router(accounts: Accounts, gate: Gate, settings: ApiSettings) -> AP
             stream=caller.stream,
         )
 
-    @router.post("/password", status_code=204, responses=errors(400, 401, 403, 429, 503))
+    @router.post(
+        "/password", summary="Change the own password", status_code=204, responses=errors(400, 401, 403, 429, 503)
+    )
     async def change_password(
         body: PasswordChange,
         caller: Annotated[Principal, Depends(allowed(Action.OWN_ACCOUNT))],
         request: Request,
         authorization: Authorization,
     ) -> None:
-        """Change the own password; all other sessions of the account end."""
+        """All other sessions of the account end."""
         await accounts.logins.change_password(
             await accounts.users.get(caller.id),
             body.current_password,
@@ -163,7 +166,7 @@ def _account_router(accounts: Accounts, gate: Gate, settings: ApiSettings) -> AP
             address=_address(request),
         )
 
-    @router.post("/tickets", status_code=201, responses=errors(401, 403, 429, 503))
+    @router.post("/tickets", summary="Get a ticket", status_code=201, responses=errors(401, 403, 429, 503))
     async def issue_ticket(
         caller: Annotated[Principal, Depends(allowed(Action.READ_LOGS))], response: Response
     ) -> TicketBody:

@@ -5,7 +5,8 @@ from starlette.middleware.cors import CORSMiddleware
 
 from logstream import __version__
 from logstream.api import accounts, deadletters, errors, health, ledger, openapi, reads, tail
-from logstream.api.middleware import Bodies, Observed
+from logstream.api.docs import create_documented_app
+from logstream.api.middleware import Bodies, Heads, Observed
 from logstream.api.services import Services
 from logstream.auth.accounts import Accounts
 
@@ -13,7 +14,7 @@ from logstream.auth.accounts import Accounts
 def create_app(services: Services, all_accounts: Accounts) -> FastAPI:
     """Every route, wired to `services`; whoever makes it closes `services` in the end."""
     settings = services.settings
-    app = FastAPI(title="LogStream API", version=__version__, redoc_url=None)
+    app = create_documented_app(title="LogStream API", version=__version__)
     app.state.services = services
     app.state.gate = services.gate
     app.include_router(reads.create_router(settings))
@@ -26,12 +27,13 @@ def create_app(services: Services, all_accounts: Accounts) -> FastAPI:
     app.add_middleware(
         CORSMiddleware,
         allow_origins=list(settings.cors_origins),
-        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+        allow_methods=["GET", "POST", "PATCH", "DELETE"],
         allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
         expose_headers=["Retry-After"],
         max_age=600,
     )
+    app.add_middleware(Heads)
     app.add_middleware(Observed)
     errors.install(app)
-    openapi.install(app)
+    openapi.install(app, ingest_url=settings.ingest_url)
     return app

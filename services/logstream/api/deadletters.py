@@ -126,7 +126,7 @@ def create_router() -> APIRouter:
         request: Request,
         caller: Caller,
         stream: StreamName = None,
-        limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="At most this many.")] = 50,
+        limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="At most this many.", examples=[50])] = 50,
         before: Annotated[
             str | None, Query(max_length=32, description="The `next` of the page before.", examples=["0-17"])
         ] = None,

@@ -7,8 +7,8 @@ the bare key or session) or, without that header, the query parameter `ticket`.
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
-from fastapi import Depends, Query
-from fastapi.openapi.models import HTTPBearer
+from fastapi import Depends
+from fastapi.openapi.models import APIKey, APIKeyIn, HTTPBearer
 from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection
 
@@ -23,7 +23,7 @@ class _Bearer(SecurityBase):
 
     def __init__(self) -> None:
         self.model = HTTPBearer(description="An API key (ls_…) or the session token of a login (lss_…).")
-        self.scheme_name = "key or session"
+        self.scheme_name = "bearer"
 
     async def __call__(self, connection: HTTPConnection) -> str | None:
         values = connection.headers.getlist("authorization")
@@ -32,13 +32,23 @@ class _Bearer(SecurityBase):
         return values[0] if values else None
 
 
-_bearer = _Bearer()
+class _Ticket(SecurityBase):
+    """Reads the query parameter `ticket` and declares it to OpenAPI, on WebSockets too."""
 
-Authorization = Annotated[str | None, Depends(_bearer)]
-Ticket = Annotated[
-    str | None,
-    Query(max_length=128, description="A ticket of POST /api/v1/tickets, where no header can be sent."),
-]
+    def __init__(self) -> None:
+        self.model = APIKey(
+            **{"in": APIKeyIn.query},
+            name="ticket",
+            description="A ticket of POST /api/v1/tickets, for browsers where they can send no header.",
+        )
+        self.scheme_name = "ticket"
+
+    async def __call__(self, connection: HTTPConnection) -> str | None:
+        return connection.query_params.get("ticket")
+
+
+Authorization = Annotated[str | None, Depends(_Bearer())]
+Ticket = Annotated[str | None, Depends(_Ticket())]
 
 
 def gate_of(connection: HTTPConnection) -> Gate:

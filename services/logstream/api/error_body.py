@@ -9,9 +9,11 @@ _MEANING = {
     401: "No credential, or an unknown, revoked or expired one",
     403: "The caller has no right to this",
     404: "There is no such thing",
+    408: "The body came too slowly",
     409: "It exists already, or its state forbids it",
     413: "The request is too large",
     415: "The content type or encoding is not known",
+    422: "The Idempotency-Key came before with another body",
     429: "Too many attempts; wait as long as Retry-After says",
     503: "Temporarily unavailable; wait as long as Retry-After says",
 }

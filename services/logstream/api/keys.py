@@ -16,7 +16,9 @@ from logstream.auth.principal import Principal, Quota, Scope
 from logstream.auth.roles import Action, may, require
 from logstream.errors import Forbidden, NotFound
 
-KeyId = Annotated[str, Path(max_length=64, examples=["k3x9a0b1c2d4"])]
+KeyId = Annotated[
+    str, Path(max_length=64, description="The part of the key that may be shown.", examples=["k3x9a0b1c2d4"])
+]
 Rate = Annotated[float | None, Field(description="Greater than 0; null: no limit.", examples=[5000])]
 Expiry = Annotated[AwareDatetime | None, Field(description="With an offset from UTC; null: never.")]
 
@@ -114,9 +116,9 @@ def create_router(accounts: Accounts, gate: Gate) -> APIRouter:
             raise NotFound("there is no such key", field="key_id")
         return key
 
-    @router.get("/keys", responses=errors(400))
+    @router.get("/keys", summary="List keys", responses=errors(400))
     async def list_keys(
-        caller: Caller, revoked: Annotated[bool, Query(description="With the revoked ones.")] = False
+        caller: Caller, revoked: Annotated[bool, Query(description="With the revoked ones.", examples=[True])] = False
     ) -> KeyList:
         """The own keys; for admins all. Newest first, never with their secrets."""
         if may(caller, Action.ALL_KEYS):
@@ -126,9 +128,9 @@ def create_router(accounts: Accounts, gate: Gate) -> APIRouter:
             found = await accounts.keys.list(owner_id=caller.id, revoked=revoked)
         return KeyList(keys=[body_of(key) for key in found])
 
-    @router.post("/keys", status_code=201, responses=errors(400, 404))
+    @router.post("/keys", summary="Make a key", status_code=201, responses=errors(400, 404))
     async def create_key(body: NewKeyBody, caller: Caller, response: Response) -> CreatedKeyBody:
-        """Make a key. It can do no more than its owner, now and later, and is shown this once."""
+        """It can do no more than its owner, now and later, and is shown this once."""
         _check_new(body, caller)
         if body.stream is not None:
             gate.stream(body.stream)
@@ -143,12 +145,12 @@ def create_router(accounts: Accounts, gate: Gate) -> APIRouter:
         )
         return CreatedKeyBody(key=body_of(made.key), secret=made.text)
 
-    @router.get("/keys/{key_id}", responses=errors(400, 404))
+    @router.get("/keys/{key_id}", summary="One key", responses=errors(400, 404))
     async def get_key(key_id: KeyId, caller: Caller) -> KeyBody:
-        """One key, without its secret."""
+        """Without its secret, which nobody has any more."""
         return body_of(await manageable(key_id, caller))
 
-    @router.patch("/keys/{key_id}", responses=errors(400, 404, 409))
+    @router.patch("/keys/{key_id}", summary="Change a key", responses=errors(400, 404, 409))
     async def change_key(key_id: KeyId, body: KeyChange, caller: Caller) -> KeyBody:
         """Change name, expiry or quota; scopes and stream of a key never change."""
         await manageable(key_id, caller)
@@ -165,9 +167,9 @@ def create_router(accounts: Accounts, gate: Gate) -> APIRouter:
             )
         )
 
-    @router.delete("/keys/{key_id}", responses=errors(400, 404))
+    @router.delete("/keys/{key_id}", summary="Revoke a key", responses=errors(400, 404))
     async def revoke_key(key_id: KeyId, caller: Caller) -> KeyBody:
-        """End a key for good: here at once, everywhere within 5 seconds."""
+        """It ends for good: here at once, everywhere within 5 seconds."""
         await manageable(key_id, caller)
         return body_of(await accounts.keys.revoke(key_id))
 

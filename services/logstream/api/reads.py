@@ -12,6 +12,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
+from logstream.api.answer import json_answer
 from logstream.api.error_body import errors
 from logstream.api.parameters import Filter, Reader
 from logstream.api.services import services_of
@@ -117,14 +118,16 @@ def create_router(settings: ApiSettings) -> APIRouter:
         request: Request,
         reading: Reader,
         asked: Filter,
-        limit: Annotated[int, Query(ge=1, le=max_limit, description="At most this many lines.")] = DEFAULT_LIMIT,
+        limit: Annotated[
+            int, Query(ge=1, le=max_limit, description="At most this many lines.", examples=[DEFAULT_LIMIT])
+        ] = DEFAULT_LIMIT,
     ) -> Response:
         """Lines that match all parameters. Without `start_time`, the hour before `end_time`, which is now."""
         services = services_of(request)
         now = services.clock.now_ns()
         read = partial(services.reader.logs, reading.stream, _bounded(asked, now), limit=limit, now_ns=now)
         found = await _while_connected(request, queue.run(read))
-        return Response(render_all(found or ()), media_type="application/json")
+        return await json_answer(request, render_all(found or ()))
 
     @router.get(
         "/stats",
@@ -144,7 +147,7 @@ def create_router(settings: ApiSettings) -> APIRouter:
         reading: Reader,
         asked: Filter,
         limit: Annotated[
-            int, Query(ge=1, le=max_limit, description="At most this many minutes, the newest.")
+            int, Query(ge=1, le=max_limit, description="At most this many minutes, the newest.", examples=[60])
         ] = max_limit,
     ) -> Response:
         """How many lines match all parameters in each minute. Without `start_time`, the hour before `end_time`."""
@@ -152,6 +155,6 @@ def create_router(settings: ApiSettings) -> APIRouter:
         read = partial(services.reader.stats, reading.stream, _bounded(asked, services.clock.now_ns()), limit=limit)
         found = await _while_connected(request, queue.run(read))
         body = [{"timestamp": format_time(minute.start), "count": minute.count} for minute in found or ()]
-        return Response(msgspec.json.encode(body), media_type="application/json")
+        return await json_answer(request, msgspec.json.encode(body))
 
     return router

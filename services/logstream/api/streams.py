@@ -15,7 +15,7 @@ from logstream.auth.principal import Principal
 from logstream.auth.roles import Action, require
 from logstream.auth.streams import MAX_RETENTION_DAYS, StreamInfo
 
-StreamName = Annotated[str, Path(max_length=64, examples=["default"])]
+StreamName = Annotated[str, Path(max_length=64, description="The name of the stream.", examples=["default"])]
 
 
 class StreamBody(BaseModel):
@@ -51,20 +51,20 @@ def _body(info: StreamInfo) -> StreamBody:
 def create_router(accounts: Accounts, gate: Gate) -> APIRouter:
     router = APIRouter(tags=["streams"], responses=errors(401, 403, 503))
 
-    @router.get("/streams")
+    @router.get("/streams", summary="List streams")
     async def list_streams(caller: Annotated[Principal, Depends(allowed(Action.SEE_STREAMS))]) -> StreamList:
         """The streams that the caller may see, by name."""
         return StreamList(
             streams=[_body(info) for info in await accounts.streams.list() if caller.stream in (None, info.stream.name)]
         )
 
-    @router.get("/streams/{name}", responses=errors(400, 404))
+    @router.get("/streams/{name}", summary="One stream", responses=errors(400, 404))
     async def get_stream(name: StreamName, caller: Caller) -> StreamBody:
-        """One stream."""
+        """How long it keeps logs and who may read."""
         require(caller, Action.SEE_STREAMS, stream=name)
         return _body(gate.stream(name))
 
-    @router.patch("/streams/{name}", responses=errors(400, 404))
+    @router.patch("/streams/{name}", summary="Change a stream", responses=errors(400, 404))
     async def change_stream(name: StreamName, body: StreamChange, caller: Caller) -> StreamBody:
         """Change retention or anonymous reads; both hold at once."""
         require(caller, Action.CHANGE_STREAMS, stream=name)

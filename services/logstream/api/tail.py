@@ -199,7 +199,8 @@ def create_router() -> APIRouter:
         asked: Filter,
         cursor: _CursorText = None,
         last_event_id: Annotated[
-            str | None, Header(description="What browsers send when they reconnect; goes before `cursor`.")
+            str | None,
+            Header(description="What browsers send when they reconnect; goes before `cursor`.", examples=["AQ"]),
         ] = None,
     ) -> Response:
         """Lines as they arrive, filtered on the server. See docs/tail.md for frames, gaps, cursors and close codes.

@@ -21,7 +21,7 @@ Password = Annotated[
     str,
     Field(description=f"{MIN_PASSWORD} to {MAX_PASSWORD} characters.", examples=["correct horse battery"]),
 ]
-UserId = Annotated[str, Path(max_length=64, examples=["k3x9a0b1c2d4"])]
+UserId = Annotated[str, Path(max_length=64, description="As in the list.", examples=["k3x9a0b1c2d4"])]
 
 
 class UserBody(BaseModel):
@@ -68,30 +68,30 @@ def user_body(user: User) -> UserBody:
 def create_router(accounts: Accounts) -> APIRouter:
     router = APIRouter(tags=["users"], dependencies=[Depends(allowed(Action.USERS))], responses=errors(401, 403, 503))
 
-    @router.get("/users")
+    @router.get("/users", summary="List accounts")
     async def list_users() -> UserList:
         """All accounts, by e-mail address."""
         return UserList(users=[user_body(user) for user in await accounts.users.list()])
 
-    @router.post("/users", status_code=201, responses=errors(400, 409))
+    @router.post("/users", summary="Make an account", status_code=201, responses=errors(400, 409))
     async def create_user(body: NewUser, response: Response) -> CreatedUser:
-        """Make an account."""
+        """With the password given, or with one that is made here and shown in the answer, once."""
         response.headers["Cache-Control"] = "no-store"
         made = secrets.token_urlsafe(15) if body.password is None else None
         user = await accounts.users.create(body.email, made or body.password or "", role=body.role)
         return CreatedUser(user=user_body(user), password=made)
 
-    @router.get("/users/{user_id}", responses=errors(400, 404))
+    @router.get("/users/{user_id}", summary="One account", responses=errors(400, 404))
     async def get_user(user_id: UserId) -> UserBody:
-        """One account."""
+        """Its e-mail address, role and age."""
         return user_body(await accounts.users.get(user_id))
 
-    @router.patch("/users/{user_id}", responses=errors(400, 404, 409))
+    @router.patch("/users/{user_id}", summary="Change a role", responses=errors(400, 404, 409))
     async def change_user(user_id: UserId, body: UserChange) -> UserBody:
-        """Change the role, at once for all sessions and keys of the account. The last admin stays one (409)."""
+        """At once for all sessions and keys of the account. The last admin stays one (409)."""
         return user_body(await accounts.users.set_role(user_id, body.role))
 
-    @router.post("/users/{user_id}/password", responses=errors(400, 404))
+    @router.post("/users/{user_id}/password", summary="Reset a password", responses=errors(400, 404))
     async def reset_password(user_id: UserId, body: PasswordReset, response: Response) -> ResetDone:
         """Set another password and end the account's sessions."""
         response.headers["Cache-Control"] = "no-store"
@@ -99,9 +99,9 @@ def create_router(accounts: Accounts) -> APIRouter:
         await accounts.users.reset_password(user_id, made or body.password or "")
         return ResetDone(password=made)
 
-    @router.delete("/users/{user_id}", status_code=204, responses=errors(400, 404, 409))
+    @router.delete("/users/{user_id}", summary="Remove an account", status_code=204, responses=errors(400, 404, 409))
     async def delete_user(user_id: UserId) -> None:
-        """Remove an account, end its sessions and revoke its keys. The last admin stays (409)."""
+        """Its sessions end and its keys are revoked. The last admin stays (409)."""
         await accounts.users.delete(user_id)
 
     return router

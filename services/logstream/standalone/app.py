@@ -131,7 +131,7 @@ class App:
             self._stop_readers.set()
 
         async def run_api() -> None:
-            settings = ApiSettings(host=options.host)
+            settings = ApiSettings(host=options.host, ingest_url=url(options.host, options.collector.getsockname()[1]))
             if options.signup is not None:
                 settings = settings.model_copy(update={"signup": options.signup})
             await api.serve(
