@@ -39,7 +39,7 @@ from logstream.metrics import (
     exposition,
 )
 from logstream.record import Batch, Rejection
-from logstream.settings import CollectorSettings
+from logstream.settings import MIB, CollectorSettings
 from logstream.storage import block
 from logstream.stream import Stream
 from logstream.web import Cors, Receive, Scope, Send, error_headers, json_bytes, respond
@@ -48,8 +48,12 @@ _log = get_logger("collector")
 
 MAX_LISTED_REJECTIONS = 100
 """Rejections named in one answer; `rejected_count` says how many there were."""
+MAX_BLOCK_BYTES = 56 * MIB
+"""One request as a block. Flattened names repeat what they lie in, so that a body may grow thirtyfold; and with
+the columns added later, a block must be within what the engine takes as one body (64 MiB)."""
 _MAX_IDEMPOTENCY_KEY = 256
 _HASH_INLINE = 256 * 1024
+_READY_SECONDS = 3.0
 
 _MEDIA_TYPES = frozenset(
     {
@@ -194,7 +198,11 @@ class Collector:
         return Answer(200, b'{"status":"ok"}')
 
     async def _readyz(self) -> Answer:
-        await self._bus.check()
+        try:
+            async with asyncio.timeout(_READY_SECONDS):
+                await self._bus.check()
+        except TimeoutError:
+            raise Unavailable(f"the log did not answer within {_READY_SECONDS:g} seconds") from None
         if self._gate.away:
             raise Unavailable("the accounts database is away: new keys cannot be checked")
         return Answer(200, b'{"status":"ready"}')
@@ -218,7 +226,7 @@ class Collector:
             if b"content-encoding" in headers:
                 encodings = b",".join(value for name, value in scope["headers"] if name == b"content-encoding")
                 body = await bodies.decompress(body, encodings, hold, self._limits)
-            answer = await self._accept(body, principal, publisher, counters, key)
+            answer = await self._accept(body, principal, publisher, counters, key=key, hold=hold)
             INGEST_SECONDS.observe(time.perf_counter() - started)
             return answer
         finally:
@@ -242,7 +250,14 @@ class Collector:
         return target
 
     async def _accept(
-        self, body: bodies.Body, principal: Principal, publisher: Publisher, counters: _Counters, key: bytes | None
+        self,
+        body: bodies.Body,
+        principal: Principal,
+        publisher: Publisher,
+        counters: _Counters,
+        *,
+        key: bytes | None,
+        hold: Hold,
     ) -> Answer:
         now = self._clock.now_ns()
         outcome = _Outcome()
@@ -254,7 +269,7 @@ class Collector:
             outcome.rows = len(batch)
             outcome.note(decoded.rejections, decoded.truncated)
         else:
-            encoded = await self._encode_in_pieces(body, now, outcome)
+            encoded = await self._encode_in_pieces(body, now, outcome, hold)
         if not outcome.rows:
             return refused(outcome.rejected, outcome.listed) if outcome.rejected else accepted(0, 0, ())
         size = len(body)
@@ -289,12 +304,26 @@ class Collector:
             counters.truncated.inc(outcome.truncated)
         return accepted(outcome.rows, outcome.rejected, outcome.listed, replay=duplicate)
 
-    async def _encode_in_pieces(self, body: bodies.Body, now: int, outcome: _Outcome) -> bytes:
-        """Decode and encode a long body a piece at a time, letting others run in between."""
+    async def _encode_in_pieces(self, body: bodies.Body, now: int, outcome: _Outcome, hold: Hold) -> bytes:
+        """Decode and encode a long body a piece at a time, letting others run in between.
+
+        Raises TooLarge, Unavailable (budget: what the block has over the size of the body counts too).
+        """
         builder = block.Builder()
+        held = len(body)
         for decoded in self._decoder.pieces(body, now=now):
             builder.add(decoded.batch)
             outcome.note(decoded.rejections, decoded.truncated)
+            if builder.size > held:
+                if builder.size > MAX_BLOCK_BYTES:
+                    raise TooLarge(
+                        f"the records take more than {MAX_BLOCK_BYTES} bytes, nested names written out: "
+                        "send several requests",
+                        field="records",
+                        limit=MAX_BLOCK_BYTES,
+                    )
+                hold.grow(builder.size - held)
+                held = builder.size
             await asyncio.sleep(0)
         outcome.rows, outcome.low, outcome.high = builder.rows, builder.low, builder.high
         return builder.body()

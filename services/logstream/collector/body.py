@@ -25,6 +25,10 @@ _STEP = 1024 * 1024
 _INLINE = 64 * 1024
 """A step over no more input and output than this is done at once; larger ones in a thread, which zlib and
 zstd leave the interpreter free for."""
+_FEED = 64 * 1024
+"""Bytes of input given to a decompressor at once."""
+_STREAMS_A_STEP = 256
+"""How many pieces or streams without output one step goes through."""
 _WINDOW_LOG_MAX = 23
 """RFC 9659: a zstd frame on HTTP needs a window of 8 MiB at most. Bounds the decoder's memory."""
 
@@ -80,41 +84,68 @@ def _too_large(limits: IngestLimits) -> TooLarge:
     )
 
 
-class _Decompressor(Protocol):
-    """One compressed stream after another; `feed` returns no more than `limit` bytes at a time."""
-
-    def step(self, limit: int) -> bytes: ...
+class _Stream(Protocol):
+    """What zlib's and zstd's decompressors have in common here."""
 
     @property
-    def finished(self) -> bool: ...
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
 
 
-class _Zlib:
-    """gzip (several members, RFC 1952) and deflate (with or without the zlib header, as clients differ)."""
+class _Decompressor:
+    """One compressed stream after another, in steps of bounded work. Input is fed in pieces: what a decompressor
+    does not use it copies, and a body of many tiny streams would be copied once for each of them."""
 
-    def __init__(self, data: Body, *, gzip: bool) -> None:
-        self._data: bytes = bytes(data)
-        self._gzip = gzip
-        self._wbits = zlib.MAX_WBITS | 16 if gzip else zlib.MAX_WBITS if _has_zlib_header(data) else -zlib.MAX_WBITS
-        self._stream = zlib.decompressobj(self._wbits)
+    def __init__(self, body: Body) -> None:
+        self._rest = memoryview(body)
+        self._fed: bytes = b""
+        self._begun = False
 
     def step(self, limit: int) -> bytes:
-        if self._stream.eof:
-            self._stream = zlib.decompressobj(self._wbits)
-        out = self._stream.decompress(self._data, limit)
-        if self._stream.eof:
-            self._data = self._stream.unused_data
-            if self._data and not self._gzip:
-                raise zlib.error("bytes behind the end of the stream")
-        else:
-            self._data = self._stream.unconsumed_tail
-            if not out and not self._data:
-                raise zlib.error("the stream is truncated")
-        return out
+        """The next output, no more than `limit` bytes; may be empty before the end."""
+        for _ in range(_STREAMS_A_STEP):
+            if not self._fed and len(self._rest):
+                self._fed, self._rest = bytes(self._rest[:_FEED]), self._rest[_FEED:]
+            out = self._decompress(limit)
+            if out or self.finished:
+                return out
+        return b""
+
+    def _decompress(self, limit: int) -> bytes:
+        raise NotImplementedError
 
     @property
     def finished(self) -> bool:
-        return self._stream.eof and not self._data
+        """Whether all of the body was read, and it ended with a whole stream."""
+        return self._stream.eof and not self._fed and not len(self._rest)
+
+    _stream: _Stream
+
+
+class _Zlib(_Decompressor):
+    """gzip (several members, RFC 1952) and deflate (with or without the zlib header, as clients differ)."""
+
+    def __init__(self, body: Body, *, gzip: bool) -> None:
+        super().__init__(body)
+        self._gzip = gzip
+        self._wbits = zlib.MAX_WBITS | 16 if gzip else zlib.MAX_WBITS if _has_zlib_header(body) else -zlib.MAX_WBITS
+        self._stream = self._zlib = zlib.decompressobj(self._wbits)
+
+    def _decompress(self, limit: int) -> bytes:
+        if self._zlib.eof:
+            self._stream = self._zlib = zlib.decompressobj(self._wbits)
+        out = self._zlib.decompress(self._fed, limit)
+        if self._zlib.eof:
+            self._fed = self._zlib.unused_data
+            if not self._gzip and (self._fed or len(self._rest)):
+                raise zlib.error("bytes behind the end of the stream")
+        else:
+            self._fed = self._zlib.unconsumed_tail
+            if not out and not self._fed and not len(self._rest):
+                raise zlib.error("the stream is truncated")
+        return out
 
 
 def _has_zlib_header(data: Body) -> bool:
@@ -122,31 +153,30 @@ def _has_zlib_header(data: Body) -> bool:
     return len(data) >= 2 and data[0] & 0x0F == 8 and int.from_bytes(data[:2], "big") % 31 == 0
 
 
-class _Zstd:
+class _Zstd(_Decompressor):
     """zstd, several frames one after another (RFC 8878)."""
 
-    def __init__(self, data: Body) -> None:
-        self._data: bytes = bytes(data)
-        self._stream = self._new()
+    def __init__(self, body: Body) -> None:
+        super().__init__(body)
+        self._stream = self._zstd = self._new()
 
     @staticmethod
     def _new() -> "zstd.ZstdDecompressor":
         return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _WINDOW_LOG_MAX})
 
-    def step(self, limit: int) -> bytes:
-        if self._stream.eof:
-            self._stream = self._new()
-        out = self._stream.decompress(self._data, limit)
-        self._data = b""  # the decompressor keeps what it has not used
-        if self._stream.eof:
-            self._data = self._stream.unused_data
-        elif self._stream.needs_input and not out:
+    def _decompress(self, limit: int) -> bytes:
+        if self._zstd.eof:
+            self._stream = self._zstd = self._new()
+        # It keeps what it has not used, and says so: then it is given nothing.
+        feed = self._fed if self._zstd.needs_input else b""
+        out = self._zstd.decompress(feed, limit)
+        if feed:
+            self._fed = b""
+        if self._zstd.eof:
+            self._fed = self._zstd.unused_data + self._fed
+        elif self._zstd.needs_input and not out and not self._fed and not len(self._rest):
             raise zstd.ZstdError("the stream is truncated")
         return out
-
-    @property
-    def finished(self) -> bool:
-        return self._stream.eof and not self._data
 
 
 def encodings(header: bytes) -> list[str]:
@@ -178,14 +208,16 @@ async def decompress(body: Body, header: bytes, hold: Hold, limits: IngestLimits
     Unavailable (budget).
     """
     for name in reversed(encodings(header)):
+        encoded = len(body)
         body = await _decompress(body, name, hold, limits)
+        hold.shrink(encoded)
     return body
 
 
 async def _decompress(body: Body, name: str, hold: Hold, limits: IngestLimits) -> Body:
     out: bytearray | None = None
     try:
-        stream: _Decompressor = _Zstd(body) if name == "zstd" else _Zlib(body, gzip=name != "deflate")
+        stream = _Zstd(body) if name == "zstd" else _Zlib(body, gzip=name != "deflate")
         inline = len(body) <= _INLINE
         while True:
             if inline:

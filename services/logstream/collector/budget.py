@@ -44,6 +44,11 @@ class Hold:
         self._budget.take(size)
         self.size += size
 
+    def shrink(self, size: int) -> None:
+        """Give back `size` bytes that are not held any more."""
+        self._budget.give_back(size)
+        self.size -= size
+
     def release(self) -> None:
         self._budget.give_back(self.size)
         self.size = 0

@@ -10,15 +10,19 @@ from dataclasses import dataclass, field
 from logstream.bus.header import NO_KEY, Header, segments_of
 from logstream.bus.protocol import Bus, Claim, Published
 from logstream.clock import Clock
-from logstream.errors import BusUnavailable, LogStreamError, ShuttingDown
+from logstream.errors import BusUnavailable, KeyReused, LogStreamError, ShuttingDown, Unavailable
 from logstream.logs import get_logger
 from logstream.record import Batch
+from logstream.settings import MIB
 from logstream.storage import block
 
 _log = get_logger("collector")
 
 _ENCODE_FROM = 100
 """Rows from which the encoder's fixed costs do not matter."""
+_SETTLE_BYTES = MIB
+_FLUSH_BYTES = 8 * MIB
+"""A block is published when it is this large, however few its rows: it must stay within one INSERT."""
 
 
 @dataclass(slots=True)
@@ -28,25 +32,42 @@ class _Group:
     builder: block.Builder = field(default_factory=block.Builder)
     few: list[Batch] = field(default_factory=list)
     """Batches too short to be worth encoding one by one."""
+    few_size: int = 0
     senders: list[tuple[str, int]] = field(default_factory=list)
     answers: list["asyncio.Future[LogStreamError | None]"] = field(default_factory=list)
     rows: int = 0
 
     def add(self, batch: Batch, key_id: str) -> None:
         """Take in the rows; they are encoded while they are in the processor's cache, and need not be kept."""
-        self.senders.append((key_id, len(batch)))
-        self.rows += len(batch)
         if len(batch) < _ENCODE_FROM:
             self.few.append(batch)
+            self.few_size += _text_size(batch)
+            if self.few_size > _SETTLE_BYTES:
+                self.settle()
         else:
             self.settle()
             self.builder.add(batch)
+        self.senders.append((key_id, len(batch)))
+        self.rows += len(batch)
 
     def settle(self) -> None:
         """Encode what was too short alone."""
         if self.few:
             self.builder.add(Batch.join(self.few))
             self.few = []
+            self.few_size = 0
+
+    def is_large(self) -> bool:
+        """Whether it holds enough bytes for one block."""
+        return self.builder.size + self.few_size >= _FLUSH_BYTES
+
+
+def _text_size(batch: Batch) -> int:
+    """Characters of messages and metadata: nested names, written out, may be many times what was sent."""
+    size = sum(map(len, batch.messages))
+    for metadata in batch.metadata:
+        size += sum(map(len, metadata)) + sum(map(len, metadata.values()))
+    return size
 
 
 class Publisher:
@@ -83,7 +104,7 @@ class Publisher:
         answer = loop.create_future()
         group.add(batch, key_id)
         group.answers.append(answer)
-        if group.rows >= self._flush_rows:
+        if group.rows >= self._flush_rows or group.is_large():
             self._flush()
         elif self._timer is None:
             self._timer = loop.call_later(self._flush_seconds, self._flush)
@@ -103,6 +124,9 @@ class Publisher:
         failure: LogStreamError | None = None
         try:
             group.settle()
+            if group.builder.rows != group.rows:
+                # Taking in a batch failed halfway: what is here may be no block.
+                raise RuntimeError("the block has other rows than were sent")
             header = Header(
                 rows=group.rows,
                 received_at=self._clock.now_ns(),
@@ -147,12 +171,18 @@ class Publisher:
         try:
             async with asyncio.timeout(self._timeout):
                 return await self._bus.publish(self.topic, header, body, claim=claim)
+        except (Unavailable, KeyReused):
+            raise
         except TimeoutError:
             raise BusUnavailable(
                 f"the log did not answer within {self._timeout:g} seconds; the records may have been stored",
                 field="publish_timeout_seconds",
                 limit=self._timeout,
             ) from None
+        except Exception as error:
+            # Whatever it is, the sender's request was in order, and it is not known to be stored.
+            _log.exception("publish failed", rows=header.rows)
+            raise BusUnavailable(f"the log failed unexpectedly: {type(error).__name__}") from error
 
     async def close(self) -> None:
         """Publish what waits, then take no more."""

@@ -235,6 +235,7 @@ class Builder:
         self.rows = 0
         self.low = 0
         self.high = 0
+        self._size = 0
         self._columns: tuple[list[bytes | memoryview], ...] = tuple([] for _ in range(7))
         self._services = _Dictionary()
         self._keys = _Dictionary()
@@ -258,6 +259,12 @@ class Builder:
         values.append(_strings(list(chain.from_iterable(map(dict.values, batch.metadata)))))
         traces.append(_strings(batch.trace_ids) if any(batch.trace_ids) else bytes(n))
         spans.append(_strings(batch.span_ids) if any(batch.span_ids) else bytes(n))
+        self._size += sum(len(column[-1]) for column in self._columns)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the body, roughly."""
+        return self._size + self._services.size + self._keys.size
 
     def _add_keys(self, rows: Sequence[dict[str, str]]) -> bytes:
         """Take in the metadata keys of `rows`; the offsets of their ends."""
@@ -292,6 +299,8 @@ class _Dictionary:
     """The data of a LowCardinality(String) column that grows: the dictionary, and indexes in pieces."""
 
     def __init__(self) -> None:
+        self.size = 0
+        """Bytes of dictionary and indexes, roughly."""
         self._ids: dict[str, int] = {"": 0}
         self._indexes: list[bytes | npt.NDArray[np.uint32]] = []
         self._rows = 0
@@ -300,7 +309,10 @@ class _Dictionary:
         """Append `values`, `times` times over."""
         ids = self._ids
         for value in dict.fromkeys(values):
-            ids.setdefault(value, len(ids))
+            if value not in ids:
+                ids[value] = len(ids)
+                self.size += len(value)
+        self.size += len(values) * times
         self._rows += len(values) * times
         numbers = map(ids.__getitem__, values)
         if len(ids) <= 0x100:

@@ -16,7 +16,7 @@ from logstream.bus.sqlite import retention
 from logstream.bus.sqlite.log import Log
 from logstream.bus.sqlite.schema import unavailable
 from logstream.clock import Clock
-from logstream.errors import BusUnavailable, LogStreamError, StartupError
+from logstream.errors import BusUnavailable, LogStreamError
 from logstream.logs import get_logger
 from logstream.settings import MIB, BusSettings
 
@@ -192,16 +192,17 @@ class Writer:
     def _recover(self) -> None:
         try:
             self._log.recover()
-        except (sqlite3.Error, StartupError) as error:
-            self._logger.warning("log_not_readable", error=str(error))
+        except Exception as error:
+            self._logger.warning("log_not_readable", error=repr(error))
 
     def _retain(self) -> bool:
         try:
             self._log.begin()
             more, discarded = retention.step(self._log, self._settings, self._clock)
             self._log.finish()
-        except sqlite3.Error as error:
-            self._logger.warning("retention_failed", error=str(error))
+        except Exception as error:
+            # Whatever it is: without this thread no publish would ever be answered.
+            self._logger.warning("retention_failed", error=repr(error), exc_info=not isinstance(error, sqlite3.Error))
             self._recover()
             return False
         if discarded:
