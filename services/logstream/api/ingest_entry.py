@@ -92,8 +92,8 @@ def path_item(ingest_url: str) -> dict[str, Any]:
                     "in": "header",
                     "required": False,
                     "description": "Makes a repeat of this request a no-op: 1 to 256 printable ASCII characters.",
-                    "schema": {"type": "string", "minLength": 1, "maxLength": 256},
-                    "example": "batch-2026-01-31-0001",
+                    # Not an example of the parameter: that would be sent by everybody who tries the page out.
+                    "schema": {"type": "string", "minLength": 1, "maxLength": 256, "examples": ["batch-0001"]},
                 }
             ],
             "requestBody": {

@@ -32,6 +32,14 @@ _TAGS = {
 }
 
 
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A parameter that may be left out is not one that may be null: a query has no null."""
+    match [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]:
+        case [only]:
+            return {**{name: value for name, value in schema.items() if name != "anyOf"}, **only}
+    return schema
+
+
 def install(app: FastAPI, *, ingest_url: str) -> None:
     """Make `app` describe itself as it behaves. ingest_url: the collector's address."""
 
@@ -48,6 +56,8 @@ def install(app: FastAPI, *, ingest_url: str) -> None:
                 for operation in path.values():
                     # Invalid parameters are answered 400 in our form, never 422.
                     operation["responses"].pop("422", None)
+                    for parameter in operation.get("parameters", ()):
+                        parameter["schema"] = _without_null(parameter["schema"])
                     if {"ticket": []} in operation.get("security", ()):
                         # A stream may allow anonymous reads.
                         operation["security"].append({})
