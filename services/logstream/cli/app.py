@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from logstream import __version__
-from logstream.cli import admin, doctor, login, output, search, send, server, tail
+from logstream.cli import account, doctor, keys, ledger, login, output, search, send, server, tail, users
 from logstream.cli.failure import Failure
 
 app = typer.Typer(
@@ -26,12 +26,14 @@ app.command()(tail.tail)
 app.command()(search.stats)
 app.command()(login.login)
 app.command()(login.logout)
+app.command()(account.signup)
+app.command()(account.password)
 app.command()(doctor.doctor)
-app.command()(admin.ledger)
+app.command()(ledger.ledger)
 app.add_typer(login.context, name="context")
-app.add_typer(admin.keys, name="keys")
-app.add_typer(admin.users, name="users")
-app.add_typer(admin.deadletters, name="deadletters")
+app.add_typer(keys.keys, name="keys")
+app.add_typer(users.users, name="users")
+app.add_typer(ledger.deadletters, name="deadletters")
 app.command()(server.clickhouse)
 
 

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from logstream import __version__
 from logstream.cli.failure import Failure
+from logstream.cli.options import api_target
 
 if TYPE_CHECKING:
     import httpx
@@ -25,7 +26,8 @@ def open_http(url: str, *, timeout: float = 30.0) -> "httpx.Client":
         base_url=url,
         timeout=httpx.Timeout(timeout, connect=10.0),
         trust_env=not local,
-        headers={"User-Agent": USER_AGENT},
+        # Compressing costs more than it saves where nothing travels.
+        headers={"User-Agent": USER_AGENT, **({"Accept-Encoding": "identity"} if local else {})},
     )
 
 
@@ -41,7 +43,7 @@ def sentence(response: "httpx.Response", what: str) -> str:
             return f"{said}; log in with `logstream login`, or give a key with --api-key or LOGSTREAM_API_KEY"
         case 403:
             return f"{said}; use a key or a login that may do this"
-        case 404 if "error" not in response.text:
+        case 404 if "error" not in response.text or "'/" in said or said.startswith("there is nothing at"):
             return f"{response.request.url} is not there; check the address of the {what}"
         case 429 | 503:
             wait = response.headers.get("Retry-After")
@@ -86,6 +88,19 @@ class Api:
             except ValueError as error:
                 raise Failure(f"{response.request.url} did not answer in JSON; is this the LogStream API?") from error
         raise Failure(sentence(response, "API"))
+
+
+def person(context: str | None, api_key: str | None, api_url: str | None) -> Api:
+    """The API for administration: as whoever logged in, where there is a login."""
+    return Api(api_target(context, api_key, api_url), person=True)
+
+
+def rows_of(answer: object, name: str | None = None) -> list[dict[str, Any]]:
+    """The list that an answer is, or that it has under `name`. Raises Failure for another answer."""
+    found = answer.get(name) if name is not None and isinstance(answer, dict) else answer
+    if not isinstance(found, list):
+        raise Failure("the API answered with something else than a list; is this the LogStream API?")
+    return found
 
 
 def unreachable(what: str, url: str, error: Exception) -> str:

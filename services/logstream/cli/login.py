@@ -1,7 +1,5 @@
 """`logstream login`, `logout` and `context`: who we are, and where."""
 
-# ruff: noqa: PLR0917 (a command's options are its parameters)
-
 import json
 import sys
 from dataclasses import replace
@@ -16,7 +14,10 @@ from logstream.cli.config import Context, Target
 from logstream.cli.failure import Failure
 from logstream.cli.options import ApiKey, ApiUrl, Format, IngestUrl, Output
 
-context = typer.Typer(no_args_is_help=True, help="Named contexts: which platform, and as whom.")
+context = typer.Typer(
+    no_args_is_help=True,
+    help="Named contexts: which platform, and as whom.\n\nExample: logstream context use prod",
+)
 
 
 def login(
@@ -46,7 +47,6 @@ def login(
     """
     found = config.load()
     name = name or found.current or "local"
-    before = found.contexts.get(name, Context())
     password: str | None = None
     key = api_key or ""
     if file is not None:
@@ -57,21 +57,13 @@ def login(
     session = ""
     if email is not None:
         if password is None:
-            password = _password(password_stdin)
-        answer = _log_in(target, email, password)
-        session, who = answer["token"], f"{answer['user']['email']} ({answer['user']['role']})"
+            password = read_password(password_stdin)
+        session, who = open_session(target, email, password)
     elif key:
         who = _me(target, key)
     else:
         raise Failure("give an e-mail address, --api-key or --file (see: logstream login --help)", status=2)
-    same_place = before.api_url in {"", target.api_url}
-    made = Context(
-        ingest_url=target.ingest_url,
-        api_url=target.api_url,
-        api_key=key or (before.api_key if same_place else ""),
-        session=session or (before.session if same_place else ""),
-    )
-    config.save(config.put(found, name, made, use=True))
+    keep(found, name, target, api_key=key, session=session)
     output.write(f"logged in as {who}; context '{name}' is current")
     if file is not None:
         output.say(f"{file} is no longer needed: delete it")
@@ -108,18 +100,33 @@ def _first_login(file: Path) -> dict[str, Any]:
     return first
 
 
-def _password(from_stdin: bool) -> str:
+def keep(found: config.Config, name: str, target: Target, *, api_key: str = "", session: str = "") -> None:
+    """Write the context `name` and make it the current one; what is not given stays, at the same address."""
+    before = found.contexts.get(name, Context())
+    same_place = before.api_url in {"", target.api_url}
+    made = Context(
+        ingest_url=target.ingest_url,
+        api_url=target.api_url,
+        api_key=api_key or (before.api_key if same_place else ""),
+        session=session or (before.session if same_place else ""),
+    )
+    config.save(config.put(found, name, made, use=True))
+
+
+def read_password(from_stdin: bool, prompt: str = "Password: ") -> str:
+    """A line of standard input, or what is typed, unseen."""
     if from_stdin or not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\r\n")
     import getpass
 
-    return getpass.getpass("Password: ")
+    return getpass.getpass(prompt)
 
 
-def _log_in(target: Target, email: str, password: str) -> dict[str, Any]:
+def open_session(target: Target, email: str, password: str, *, path: str = "/api/v1/login") -> tuple[str, str]:
+    """(session token, who it is for a person). Raises Failure."""
     with Api(replace(target, api_key="", session="", explicit_key=False)) as api:
-        answer: dict[str, Any] = api.request("POST", "/api/v1/login", body={"email": email, "password": password})
-        return answer
+        answer = api.request("POST", path, body={"email": email, "password": password})
+    return answer["token"], f"{answer['user']['email']} ({answer['user']['role']})"
 
 
 def _me(target: Target, key: str) -> str:

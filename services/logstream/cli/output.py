@@ -13,7 +13,8 @@ import typer
 from logstream.cli.options import Format
 
 _COLOURS = {"trace": "2", "debug": "36", "info": "32", "warn": "33", "error": "31", "fatal": "1;31"}
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_C1 = re.compile(r"[\x7f-\x9f]")
 
 
 def colourful(stream: Any = None) -> bool:
@@ -45,7 +46,8 @@ def hush() -> None:
 
 
 def to_json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
+    """`value` as one line of JSON. JSON lets C1 controls stand as they are, and some terminals obey them."""
+    return _C1.sub(lambda found: f"\\u{ord(found[0]):04x}", msgspec.json.encode(value).decode())
 
 
 def clean(text: str) -> str:
@@ -57,7 +59,8 @@ def log_line(entry: Mapping[str, Any], *, colour: bool) -> str:
     """One log as one line: local time, level, service, message, metadata."""
     level = str(entry.get("level", ""))
     metadata = entry.get("metadata") or {}
-    extra = " ".join(f"{clean(str(k))}={clean(str(v))}" for k, v in metadata.items())
+    traced = {name: entry[name] for name in ("trace_id", "span_id") if entry.get(name)}
+    extra = " ".join(f"{clean(str(k))}={clean(str(v))}" for k, v in {**metadata, **traced}.items())
     when = local_time(str(entry.get("timestamp", "")))
     service, message = clean(str(entry.get("service", ""))), clean(str(entry.get("message", "")))
     if not colour:
@@ -77,7 +80,10 @@ def local_time(timestamp: str) -> str:
 
 
 def show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], form: Format, *, empty: str) -> None:
-    """Rows as a table of `columns`, or as JSON with all they have. `empty` is said when there are none."""
+    """Rows as a table of `columns`, or as JSON with all they have. `empty` is said when there are none.
+
+    In the table, times (`…_at`) are local and to the second, and a column without any value is left out.
+    """
     if form is Format.JSON:
         write(to_json(rows))
     elif form is Format.NDJSON:
@@ -86,11 +92,16 @@ def show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], form: Format
     elif not rows:
         say(empty)
     else:
-        table(columns, ([cell(row.get(column)) for column in columns] for row in rows))
+        shown = [column for column in columns if any(row.get(column) not in (None, "", []) for row in rows)]
+        table(shown, ([cell(column, row.get(column)) for column in shown] for row in rows))
 
 
-def cell(value: object) -> str:
+def cell(column: str, value: object) -> str:
     """A value in a table."""
+    if column.endswith("_at") and isinstance(value, str):
+        return local_time(value)[:19]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
     if value is None or value == "":
         return "-"
     if isinstance(value, bool):
@@ -102,20 +113,32 @@ def cell(value: object) -> str:
     return str(value)
 
 
+_WHOLE = ("id", "key_id", "secret", "email")
+"""Columns that people copy from: never broken over two lines."""
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table on standard output."""
-    from rich import box
+    """A table on standard output: in a terminal as wide as that, else a line for each row."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     wide = not sys.stdout.isatty()
     console = Console(highlight=False, soft_wrap=wide, width=4096 if wide else None)
-    made = Table(box=None if wide else box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        made.add_column(column.replace("_", " "), overflow="fold", no_wrap=wide)
-    for row in rows:
-        made.add_row(*(Text(clean(value)) for value in row))
+    made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    content = [[clean(value) for value in row] for row in rows]
+    for index, column in enumerate(columns):
+        numbers = all(row[index].replace(",", "").isdigit() or row[index] == "-" for row in content)
+        made.add_column(
+            column.removesuffix("_at").replace("_", " "),
+            overflow="fold",
+            no_wrap=wide or column in _WHOLE,
+            # A time may be broken between day and hour.
+            min_width=10 if column.endswith("_at") else None,
+            justify="right" if numbers and column not in _WHOLE else "left",
+        )
+    for row in content:
+        made.add_row(*map(Text, row))
     with console.capture() as captured:
         console.print(made)
     for line in captured.get().splitlines():

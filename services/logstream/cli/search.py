@@ -1,7 +1,5 @@
 """`logstream search`, `logstream stats`: what is stored."""
 
-# ruff: noqa: PLR0917 (a command's options are its parameters)
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -10,8 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from logstream.cli import output
-from logstream.cli.client import Api
-from logstream.cli.failure import Failure
+from logstream.cli.client import Api, rows_of
 from logstream.cli.options import ApiKey, ApiUrl, ContextName, Format, Levels, Output, Services, api_target
 from logstream.cli.times import period
 
@@ -64,7 +61,7 @@ def search(
         **filters(words, service, level), **period(since, start, end, datetime.now(UTC)), "limit": limit,
     }  # fmt: skip
     with Api(api_target(context, api_key, api_url)) as api:
-        entries = _rows(api.get("/logs", params))
+        entries = rows_of(api.get("/logs", params))
     if form is not Format.TABLE:
         output.show(entries, (), form, empty="")
         return
@@ -102,7 +99,7 @@ def stats(
     """
     params = {**filters(words, service, level), **period(since, start, end, datetime.now(UTC))}
     with Api(api_target(context, api_key, api_url)) as api:
-        rows = _rows(api.get("/stats", params))
+        rows = rows_of(api.get("/stats", params))
     if form is not Format.TABLE:
         output.show(rows, (), form, empty="")
         return
@@ -147,9 +144,3 @@ def _floor(at: datetime, step: timedelta) -> datetime:
 def _bar(share: float) -> str:
     whole, part = divmod(round(share * _WIDTH * 8), 8)
     return ("█" * whole + _EIGHTHS[part].strip()) or "▏"
-
-
-def _rows(answer: object) -> list[dict[str, Any]]:
-    if not isinstance(answer, list):
-        raise Failure("the API answered with something else than a list; is this the LogStream API?")
-    return answer

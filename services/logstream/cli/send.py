@@ -1,7 +1,5 @@
 """`logstream send`: text, files, standard input, and files as they grow."""
 
-# ruff: noqa: PLR0917 (a command's options are its parameters)
-
 import os
 import secrets
 import select

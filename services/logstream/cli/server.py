@@ -1,7 +1,5 @@
 """`logstream up`, `logstream clickhouse`: the processes that serve. They need the server extra."""
 
-# ruff: noqa: PLR0917 (a command's options are its parameters)
-
 import os
 import sys
 from importlib import util

@@ -1,7 +1,5 @@
 """`logstream tail`: logs as they arrive, over Server-Sent Events; a broken connection is taken up where it broke."""
 
-# ruff: noqa: PLR0917 (a command's options are its parameters)
-
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
