@@ -35,7 +35,9 @@ async def _check(check: Awaitable[None]) -> str:
 
 
 async def _checks(services: Services) -> dict[str, str]:
-    store, log = await asyncio.gather(_check(services.store.check()), _check(services.bus.check()))
+    store, log = await asyncio.gather(
+        _check(services.store.check(info.stream for info in services.gate.streams())), _check(services.bus.check())
+    )
     return {"store": store, "log": log}
 
 
@@ -61,7 +63,7 @@ def create_router() -> APIRouter:
         summary="Ready for requests",
     )
     async def readyz(request: Request) -> Response:
-        """Asks the store and the log, each for at most three seconds."""
+        """Asks the store (the tables of all streams are there) and the log, each for at most three seconds."""
         return _answer(await _checks(services_of(request)), 503)
 
     @router.get("/livez", response_model=Health, summary="The process answers")

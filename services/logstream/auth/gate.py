@@ -147,6 +147,10 @@ class Gate:
             raise NotFound(f"there is no stream '{name}'", field="stream")
         return info
 
+    def streams(self) -> list[StreamInfo]:
+        """All streams."""
+        return list(self._snapshot.streams.values())
+
     def anonymous(self, stream: str) -> Principal:
         """Nobody, reading a stream that allows it. Raises Unauthenticated when it does not, NotFound."""
         if not self.stream(stream).anonymous_reads:

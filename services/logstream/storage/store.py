@@ -5,7 +5,7 @@ The client is clickhouse-connect's async one; the embedded engine and a real Cli
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -58,6 +58,7 @@ class Store:
         self._settings = settings
         self._client: AsyncClient | None = None
         self._opening = asyncio.Lock()
+        self._with_table: set[Stream] = set()
 
     @classmethod
     async def connect(cls, settings: StoreSettings) -> "Store":
@@ -107,12 +108,12 @@ class Store:
 
         Raises StoreUnavailable (retry with the same parts and token), StoreRefused (these rows never).
         """
-        client = await self._connected()
         settings = {**INSERT_SETTINGS, "insert_deduplication_token": token}
         # A known length spares chunked encoding on both sides.
         headers = {"Content-Length": str(sum(map(len, parts))), "Content-Type": "application/octet-stream"}
         try:
             async with asyncio.timeout(self._settings.insert_timeout_seconds):
+                client = await self._connected()
                 await client.raw_insert(
                     f"{stream.database}.{schema.TABLE}",
                     column_names=_COLUMNS,
@@ -148,7 +149,7 @@ class Store:
         DateTime64(9) loses nanoseconds in Python's datetime: select toUnixTimestamp64Nano instead.
         Raises StoreUnavailable, TooLarge (over max_result_bytes), StoreRefused (the statement is wrong).
         """
-        async with self._statement() as client:
+        async with self._statement(self._patience) as client:
             result = await client.query(sql, parameters=dict(parameters or {}), settings=self._limits(settings))
             return Rows(tuple(result.column_names), cast(list[tuple[Any, ...]], result.result_rows))
 
@@ -161,7 +162,7 @@ class Store:
         settings: Mapping[str, object] | None = None,
     ) -> bytes:
         """As `query`, the answer in ClickHouse's format `fmt`."""
-        async with self._statement() as client:
+        async with self._statement(self._patience) as client:
             return await client.raw_query(
                 sql, parameters=dict(parameters or {}), settings=self._limits(settings), fmt=fmt
             )
@@ -174,11 +175,18 @@ class Store:
             **(settings or {}),
         }
 
+    @property
+    def _patience(self) -> float:
+        """Seconds after which a server that should have ended a read by itself is taken to hang."""
+        return self._settings.query_timeout_seconds + 2
+
     @asynccontextmanager
-    async def _statement(self) -> AsyncIterator[AsyncClient]:
-        client = await self._connected()
+    async def _statement(self, seconds: float | None = None) -> AsyncIterator[AsyncClient]:
         try:
-            yield client
+            async with asyncio.timeout(seconds):
+                yield await self._connected()
+        except TimeoutError as error:
+            raise StoreUnavailable("ClickHouse does not answer in time") from error
         except ClickHouseError as error:
             raise query_error(error) from error
         except OSError as error:
@@ -225,11 +233,19 @@ class Store:
         found = re.search(r" TTL .*toIntervalDay\((\d+)\)", answer.rows[0][0]) if answer.rows else None
         return int(found[1]) if found else None
 
-    async def check(self) -> None:
-        """Raises StoreUnavailable when ClickHouse does not answer within 3 s."""
+    async def check(self, streams: Iterable[Stream] = ()) -> None:
+        """Raises StoreUnavailable when ClickHouse does not answer within 3 s, or one of `streams` has no table yet."""
         client = await self._connected()
         if not await client.ping(3.0):
             raise StoreUnavailable("ClickHouse does not answer")
+        for stream in set(streams) - self._with_table:
+            answer = await self.query(
+                "SELECT count() FROM system.tables WHERE database = {database:String} AND name = {table:String}",
+                {"database": stream.database, "table": schema.TABLE},
+            )
+            if not answer.rows[0][0]:
+                raise StoreUnavailable(f"the table of stream {stream.name} is not there yet")
+            self._with_table.add(stream)
 
     async def close(self) -> None:
         """Close the connections. Idempotent."""
