@@ -215,6 +215,7 @@ def test_wrong_usage_is_2_and_one_sentence(cli: Cli) -> None:
 def test_every_command_has_help_with_an_example(cli: Cli) -> None:
     commands = [
         *(["up"], ["clickhouse"], ["send"], ["search"], ["tail"], ["stats"], ["login"], ["logout"], ["doctor"]),
+        *(["signup"], ["password"], ["keys"], ["users"], ["deadletters"], ["context"]),
         *(["ledger"], ["version"], *(["keys", c] for c in ("list", "create", "revoke"))),
         *(["users", c] for c in ("list", "create", "reset", "role", "delete")),
         *(["deadletters", c] for c in ("list", "show")),

@@ -13,7 +13,7 @@ from logstream.cli.options import ApiKey, ApiUrl, ContextName, Format, Output, a
 
 PAGE = 100
 _REASON_CHARACTERS = 160
-_FRAME = re.compile(r".*?DB::Exception: |\. \([A-Z_]+\)( \(for url .*\))?$", re.DOTALL)
+_FRAME = re.compile(r".*?DB::Exception: | \([0-9a-f-]{36}\)|\. \([A-Z_]+\)( \(for url .*\))?$", re.DOTALL)
 
 deadletters = typer.Typer(
     no_args_is_help=True,

@@ -28,6 +28,8 @@ def prepare_folder(data: Path) -> Path:
         probe = data / f".probe-{os.getpid()}"
         probe.write_bytes(b"logstream")
         probe.unlink()
+    except FileExistsError as error:
+        raise StartupError(f"{data} is a file; choose a folder with --data") from error
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise StartupError(f"the disk of {data} is full; free some space or choose another --data") from error
@@ -105,7 +107,8 @@ def listen(host: str, port: int, option: str) -> socket.socket:
                 f"port {port} on {host} is already in use; stop what uses it or choose another with {option}"
             ) from error
         reason = getattr(error, "strerror", None) or error
-        raise StartupError(f"cannot listen on {host}:{port}: {reason}; choose another with {option}") from error
+        wrong = "--host" if getattr(error, "errno", None) == errno.EADDRNOTAVAIL else option
+        raise StartupError(f"cannot listen on {host}:{port}: {reason}; choose another with {wrong}") from error
     return sock
 
 

@@ -119,6 +119,8 @@ def _print(text: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the supervisor's process."""
+    # Logs, keys and accounts are this user's, also in a folder that was made before with other rights.
+    os.umask(0o077)
     return run(parse(sys.argv[1:] if arguments is None else arguments))
 
 

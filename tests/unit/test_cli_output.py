@@ -1,0 +1,66 @@
+"""What reaches a terminal: nothing that steers it, columns that fit."""
+
+import json
+import os
+import pty
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from logstream.cli import output
+from logstream.cli.options import Format
+
+CONTROLS = {*map(chr, range(32)), *map(chr, range(127, 160)), "\u202e", "\u2066", "\u200f", "\u2028"}
+texts = st.text(st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from(sorted(CONTROLS))), max_size=40)
+
+
+@given(texts, texts, texts)
+def test_a_line_never_steers_the_terminal(message: str, service: str, value: str) -> None:
+    entry = {
+        "timestamp": "2026-01-31T12:00:00Z", "service": service, "level": "error", "message": message,
+        "metadata": {value: value}, "trace_id": value,
+    }  # fmt: skip
+    line = output.log_line(entry, colour=False)
+    assert not CONTROLS - {"\t"} & set(line)
+
+
+@given(texts)
+def test_json_says_the_same_without_controls(text: str) -> None:
+    line = output.to_json({"message": text})
+    assert json.loads(line) == {"message": text}
+    assert not {*map(chr, range(32)), *map(chr, range(127, 160))} & set(line)
+
+
+def test_markup_is_not_interpreted(capsys: pytest.CaptureFixture[str]) -> None:
+    output.show([{"name": "[bold]x[/bold] :smile:"}], ("name",), Format.TABLE, empty="")
+    assert capsys.readouterr().out == "name\n[bold]x[/bold] :smile:\n"
+
+
+def test_columns_without_values_are_left_out_and_numbers_stand_right(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"key_id": "a", "accepted": 1, "expires_at": None}, {"key_id": "b", "accepted": 12_000, "expires_at": None}]
+    output.show(rows, ("key_id", "accepted", "expires_at"), Format.TABLE, empty="")
+    assert capsys.readouterr().out == "key id  accepted\na              1\nb         12,000\n"
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_in_a_terminal_ids_stay_whole_and_rows_fit(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = "2026-11-24T07:47:18Z"
+    row = {
+        "id": "cv495manu3u2", "name": "the key of the payment service", "stream": "default",
+        "scopes": ["ingest", "read"], "created_at": at, "expires_at": at, "last_used_at": at,
+    }  # fmt: skip
+    ours, theirs = pty.openpty()
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    try:
+        with os.fdopen(theirs, "w") as terminal:
+            monkeypatch.setattr("sys.stdout", terminal)
+            output.show([row], tuple(row), Format.TABLE, empty="")
+        shown = os.read(ours, 65_536).decode()
+    finally:
+        os.close(ours)
+    plain = [line.rstrip("\r") for line in shown.replace("\033[1m", "").replace("\033[0m", "").split("\n")]
+    assert all(len(line) <= columns for line in plain)
+    assert "cv495manu3u2" in shown
+    assert "2026-11-24" in shown
