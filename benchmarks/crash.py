@@ -6,7 +6,8 @@ read back and compared with what was sent, by number and by a checksum of its te
 the log must be its own. The ledger is asked all the time, and must agree with the table at the end.
 
 The kills (seeded): the engine, the application, both, everything with the supervisor; a child within a second of
-its start; the engine in the middle of merges; everything while it is being stopped; the engine after it hung.
+its start; the engine in the middle of merges; everything while it is being stopped; the engine after it hung. Now
+and then nothing is killed: the platform is stopped as Ctrl-C does, and must end in order.
 
     --kills N    (100)      --seed N    (1)
 """
@@ -23,7 +24,7 @@ import time
 import urllib.request
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,7 @@ class Killer:
         self.platform = running
         self._chance = chance
         self._log = log
+        self.disorderly: list[str] = []
         self._table = f"{running.database()}.logs"
         self.kinds: dict[str, tuple[int, Callable[[], object]]] = {
             "engine": (4, lambda: self._kill("engine")),
@@ -164,6 +166,7 @@ class Killer:
             "young app": (2, lambda: self._young("app")),
             "merging engine": (2, self._merging),
             "while stopping": (1, self._stopping),
+            "stop": (1, self._stop),
             "hung engine": (2, self._hung),
         }
 
@@ -222,6 +225,13 @@ class Killer:
         time.sleep(self._chance.random() * 1.5)
         self._everything()
 
+    def _stop(self) -> None:
+        self.platform.process.send_signal(signal.SIGTERM)
+        status = self.platform.process.wait(60)
+        if status:
+            self.disorderly.append(f"a stop ended with status {status}")
+        self.platform = harness.start(self.platform.data, log=self._log, key=self.platform.api_key)
+
     def _everything(self) -> None:
         processes = self.platform.processes() if self.platform.process.poll() is None else {}
         for process in processes.values():
@@ -234,8 +244,8 @@ class Killer:
         self.platform = harness.start(self.platform.data, log=self._log, key=self.platform.api_key)
 
 
-def run(kills: int, seed: int, folder: Path) -> dict[str, Any]:
-    """`kills` kills on a fresh platform in `folder`; the figures of the last line."""
+def run(kills: int, seed: int, folder: Path, kinds: Sequence[str] = ()) -> dict[str, Any]:
+    """`kills` kills (of these `kinds`; of all) on a fresh platform in `folder`; the figures of the last line."""
     chance = random.Random(seed)
     log = folder / "platform.log"
     running = harness.start(folder / "data", log=log)
@@ -250,7 +260,8 @@ def run(kills: int, seed: int, folder: Path) -> dict[str, Any]:
         for kill in range(kills):
             # Two in quick succession now and then.
             time.sleep(chance.random() * (0.1 if chance.random() < 0.25 else 1.5))
-            kind = chance.choices(list(killer.kinds), [weight for weight, _ in killer.kinds.values()])[0]
+            chosen = list(kinds or killer.kinds)
+            kind = chance.choices(chosen, [killer.kinds[name][0] for name in chosen])[0]
             by_kind[kind] += 1
             killer.kinds[kind][1]()
             running = killer.platform
@@ -282,7 +293,7 @@ def run(kills: int, seed: int, folder: Path) -> dict[str, Any]:
         "ledger_answers": watch.answers, "ledger_wrong": wrong[:5], "by_kind": by_kind,
         "statuses": sum((s.statuses for s in senders), Counter()),
         "longest_outage_seconds": round(max(s.longest_outage for s in senders), 1),
-        "unexpected_answers": [text for s in senders for text in s.unexpected][:5],
+        "unexpected_answers": [*killer.disorderly, *(text for s in senders for text in s.unexpected)][:5],
         "errors_logged": _errors(log)[:5], "stop_status": status, "seed": seed,
     }  # fmt: skip
 
