@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from logstream.cli.config import Target
 
 USER_AGENT = f"logstream-cli/{__version__}"
+_PASSWORDS = ("/api/v1/login", "/api/v1/password")
+"""Where 401 is about the password that was typed, not about who is calling."""
 
 
 def open_http(url: str, *, timeout: float = 30.0) -> "httpx.Client":
@@ -39,6 +41,8 @@ def sentence(response: "httpx.Response", what: str) -> str:
     except (ValueError, KeyError, TypeError):
         said = response.text.strip()[:200] or response.reason_phrase
     match response.status_code:
+        case 401 if response.request.url.path in _PASSWORDS:
+            return said
         case 401:
             return f"{said}; log in with `logstream login`, or give a key with --api-key or LOGSTREAM_API_KEY"
         case 403:
