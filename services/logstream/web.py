@@ -130,9 +130,12 @@ _TOO_MANY_HEADERS = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-le
 
 def _protocol(header_timeout: float) -> type[HttpToolsProtocol]:
     class Protocol(HttpToolsProtocol):
-        """Closes a connection whose request header is not whole in time (slow loris) or grows without end."""
+        """Closes a connection whose request header is not whole in time (slow loris) or grows without end, and one
+        whose request was answered before its body was whole, when the rest does not come in that time."""
 
         _deadline: asyncio.TimerHandle | None = None
+        _rest: asyncio.TimerHandle | None = None
+        _body_open = False
         _header_bytes = 0
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -171,10 +174,27 @@ def _protocol(header_timeout: float) -> type[HttpToolsProtocol]:
 
         def on_headers_complete(self) -> None:
             self._disarm()
+            self._body_open = True
             super().on_headers_complete()
+
+        def on_message_complete(self) -> None:
+            self._body_open = False
+            self._expect_no_rest()
+            super().on_message_complete()
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            if self._body_open and self._rest is None and not self.transport.is_closing():
+                self._rest = self.loop.call_later(header_timeout, self.transport.close)
+
+        def _expect_no_rest(self) -> None:
+            if self._rest is not None:
+                self._rest.cancel()
+                self._rest = None
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._disarm()
+            self._expect_no_rest()
             super().connection_lost(exc)
 
     return Protocol

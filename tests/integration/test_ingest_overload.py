@@ -186,3 +186,51 @@ async def test_others_are_served_while_a_long_body_is_decoded(tmp_path: Path) ->
             served += 1
         assert (await long).json()["accepted"] == 20_000
         assert served >= 5
+
+
+async def test_the_rest_of_a_refused_body_is_not_awaited_for_ever(tmp_path: Path) -> None:
+    """Nobody without a key may hold a connection by sending a body drop by drop."""
+    async with ingest(tmp_path, limits=IngestLimits(header_timeout_seconds=0.2)) as world:
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+        writer.write(head("ls_nobody", 100_000) + b"{")
+        assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 401 ")
+
+        async def drip() -> None:
+            while True:
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.02)
+
+        dripping = asyncio.create_task(drip())
+        try:
+            async with asyncio.timeout(30):
+                while await reader.read(1000):
+                    pass
+        except ConnectionResetError:
+            pass
+        finally:
+            dripping.cancel()
+            await asyncio.gather(dripping, return_exceptions=True)
+            writer.close()
+        # Who sends the rest in time keeps the connection.
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+        writer.write(head("ls_nobody", 10) + b"{")
+        await reader.readuntil(b"}}")
+        writer.write(b"123456789" + head(world.key, 15) + b'{"message":"a"}')
+        assert (await reader.readuntil(b"[]}")).startswith(b"HTTP/1.1 202 ")
+        await asyncio.sleep(0.3)
+        writer.write(head(world.key, 15) + b'{"message":"b"}')
+        assert (await reader.readuntil(b"[]}")).startswith(b"HTTP/1.1 202 ")
+        writer.close()
+
+
+async def test_bodies_that_come_drop_by_drop_hold_nobody_up(tmp_path: Path) -> None:
+    async with ingest(tmp_path, limits=IngestLimits(body_timeout_seconds=1)) as world:
+        slow = [asyncio.create_task(raw(world.port, head(world.key, 5000), *[b" " * 10] * 100, pause=0.02))
+                for _ in range(100)]  # fmt: skip
+        while "logstream_ingest_pending_bytes 0.0" in (await world.client.get("/metrics")).text:
+            await asyncio.sleep(0.01)
+        assert await statuses(world, ['{"message":"a"}'] * 50) == [202] * 50
+        for answer in await asyncio.gather(*slow):
+            assert answer.startswith(b"HTTP/1.1 408 ") or answer == b""
+        assert "logstream_ingest_pending_bytes 0.0" in (await world.client.get("/metrics")).text
