@@ -297,6 +297,26 @@ async def test_a_revoked_key_ends_its_tails(api: Api):
     assert code == 4401
 
 
+@pytest.mark.parametrize("by_ticket", [False, True])
+async def test_a_login_that_ends_ends_its_tails(api: Api, by_ticket: bool):
+    login = {"email": "ada@example.com", "password": "correct horse battery"}
+    first = {"Authorization": (await api.client.post("/api/v1/signup", json=login)).json()["token"]}
+    second = {"Authorization": (await api.client.post("/api/v1/login", json=login)).json()["token"]}
+    sockets = []
+    for headers in (first, second):
+        if by_ticket:
+            ticket = (await api.client.post("/api/v1/tickets", headers=headers)).json()["ticket"]
+            sockets.append(await connect(api.ws("/api/v1/tail", ticket=ticket)))
+        else:
+            sockets.append(await connect(api.ws("/api/v1/tail"), additional_headers=headers))
+        await sockets[-1].recv()
+    assert (await api.client.post("/api/v1/logout", headers=first)).status_code == 204
+    assert (await _closed(sockets[0]))[0] == 4401
+    await api.send([line(0)])
+    assert json.loads(await sockets[1].recv())["type"] == "records"
+    await sockets[1].close()
+
+
 async def test_a_ticket_opens_one_tail(api: Api):
     ticket = (await api.client.post("/api/v1/tickets", headers=api.headers)).json()["ticket"]
     async with connect(api.ws("/api/v1/tail", ticket=ticket)) as socket:

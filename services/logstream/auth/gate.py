@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from typing import NoReturn
 
 from logstream.auth.accounts import Accounts
@@ -95,7 +96,7 @@ class Gate:
         person = self._snapshot.users.get(session.user_id)
         if person is None:
             _refuse("unknown", "this account was deleted")
-        return person
+        return replace(person, session=digest)
 
     def issue_ticket(self, principal: Principal) -> str:
         """A single-use ticket for a browser's next WebSocket or SSE connection, good for `ticket_seconds`.
@@ -121,15 +122,16 @@ class Gate:
             stream=issued_to.stream,
             quota=issued_to.quota,
             role=None,  # a role would bring back the rights that a ticket is not to have
+            session=issued_to.session,
         )
 
     def is_active(self, principal: Principal) -> bool:
-        """Whether the key or account still exists and may read; for connections that live long."""
+        """Whether the key, or the account and its login, still exists and may read; for what lives long."""
         if principal.kind == "anonymous":
             info = self._snapshot.streams.get(principal.stream or "")
             return info is not None and info.anonymous_reads
         if principal.kind == "user":
-            return principal.id in self._snapshot.users
+            return principal.id in self._snapshot.users and self._is_open(principal.session)
         entry = self._snapshot.keys.get(principal.id)
         return (
             entry is not None
@@ -137,6 +139,12 @@ class Gate:
             and (entry.expires_at is None or entry.expires_at > self._clock.now_ns())
             and Scope.READ in entry.principal.scopes
         )
+
+    def _is_open(self, session: bytes | None) -> bool:
+        if session is None:
+            return True
+        found = self._snapshot.sessions.get(session)
+        return found is not None and found.expires_at > self._clock.now_ns()
 
     def stream(self, name: str) -> StreamInfo:
         """Raises NotFound; Unavailable before the first snapshot."""

@@ -1,6 +1,6 @@
 """A caller that has proved who it is, and what it may do."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from logstream.errors import Forbidden
@@ -27,6 +27,7 @@ class Principal:
     """An API key, a logged-in user, or nobody (`kind="anonymous"`, on a stream that allows anonymous reads).
 
     id: key id or user id, safe to log. stream: the stream a key belongs to; None for people, who see all.
+    session: the digest of a person's login, so that what lives long (a tail) ends with it.
     """
 
     kind: str
@@ -36,6 +37,7 @@ class Principal:
     stream: str | None = None
     quota: Quota = Quota()
     role: str | None = None
+    session: bytes | None = field(default=None, repr=False)
 
     def require(self, scope: Scope, *, stream: str | None = None) -> None:
         """Raises Forbidden without `scope`, or for another stream than the key's own."""
