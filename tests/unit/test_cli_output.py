@@ -25,6 +25,19 @@ def test_a_line_never_steers_the_terminal(message: str, service: str, value: str
     assert not CONTROLS - {"\t"} & set(line)
 
 
+def test_a_stack_trace_keeps_its_lines_where_a_person_looks() -> None:
+    entry = {
+        "timestamp": "x",
+        "service": "s",
+        "level": "error",
+        "message": "boom\r\n\tat f\x1b[2J\nx ERROR s: forged\n",
+    }
+    assert output.log_line(entry, colour=False, breaks=True).splitlines() == [
+        "x ERROR s: boom", "    │ \tat f\\x1b[2J", "    │ x ERROR s: forged",
+    ]  # fmt: skip
+    assert output.log_line(entry, colour=False).count("\n") == 0
+
+
 @given(texts)
 def test_json_says_the_same_without_controls(text: str) -> None:
     line = output.to_json({"message": text})

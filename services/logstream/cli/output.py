@@ -55,14 +55,26 @@ def clean(text: str) -> str:
     return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
-def log_line(entry: Mapping[str, Any], *, colour: bool) -> str:
-    """One log as one line: local time, level, service, message, metadata."""
+def in_terminal() -> bool:
+    """Whether a person looks at standard output."""
+    return sys.stdout.isatty()
+
+
+def log_line(entry: Mapping[str, Any], *, colour: bool, breaks: bool = False) -> str:
+    """One log as one line: local time, level, service, message, metadata.
+
+    breaks: show line breaks of the message (stack traces) as such, with a mark, so that none looks like another log.
+    """
     level = str(entry.get("level", ""))
     metadata = entry.get("metadata") or {}
     traced = {name: entry[name] for name in ("trace_id", "span_id") if entry.get(name)}
     extra = " ".join(f"{clean(str(k))}={clean(str(v))}" for k, v in {**metadata, **traced}.items())
     when = local_time(str(entry.get("timestamp", "")))
-    service, message = clean(str(entry.get("service", ""))), clean(str(entry.get("message", "")))
+    service, message = clean(str(entry.get("service", ""))), str(entry.get("message", ""))
+    if breaks:
+        message = "\n    │ ".join(clean(line.removesuffix("\r")) for line in message.rstrip().split("\n"))
+    else:
+        message = clean(message)
     if not colour:
         return f"{when} {level.upper():5} {service}: {message}" + (f"  {extra}" if extra else "")
     paint = _COLOURS.get(level, "0")

@@ -65,9 +65,9 @@ def search(
     if form is not Format.TABLE:
         output.show(entries, (), form, empty="")
         return
-    colour = output.colourful()
+    colour, breaks = output.colourful(), output.in_terminal()
     for entry in reversed(entries):
-        output.write(output.log_line(entry, colour=colour))
+        output.write(output.log_line(entry, colour=colour, breaks=breaks))
     if not entries:
         span = "" if since or start or end else " in the last hour; look further back with --since 7d or --since all"
         output.say(f"nothing found{span}")

@@ -51,7 +51,7 @@ def tail(
     """
     target = api_target(context, api_key, api_url)
     shown = 0
-    colour = output.colourful()
+    colour, breaks = output.colourful(), output.in_terminal()
     for frame in frames(target, filters(words, service, level), cursor=cursor, say=output.say):
         kind = frame.get("type")
         if form is Format.JSON:
@@ -61,7 +61,8 @@ def tail(
         if kind == "records":
             for entry in frame.get("records") or []:
                 if form is not Format.JSON:
-                    line = output.log_line(entry, colour=colour) if form is Format.TABLE else output.to_json(entry)
+                    as_line = form is Format.TABLE
+                    line = output.log_line(entry, colour=colour, breaks=breaks) if as_line else output.to_json(entry)
                     output.write(line, flush=True)
                 shown += 1
                 if limit is not None and shown >= limit:
