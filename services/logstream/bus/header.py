@@ -31,6 +31,8 @@ _FIXED = struct.Struct("<2sBBIIqqq16sH")
 _MAGIC = b"LS"
 _VERSION = 1
 NO_KEY = bytes(16)
+MAX_KEY_ID = 255
+"""Bytes of a segment's key id."""
 
 
 class Kind(IntEnum):

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from email.utils import formatdate
 
@@ -69,7 +70,7 @@ _MEDIA_TYPES = frozenset(
 class _Outcome:
     """What the pieces of one body came to."""
 
-    __slots__ = ("high", "listed", "low", "rejected", "rejected_indexes", "rows", "truncated")
+    __slots__ = ("by_code", "high", "listed", "low", "rejected", "rejected_indexes", "rows", "truncated")
 
     def __init__(self) -> None:
         self.rows = 0
@@ -77,6 +78,7 @@ class _Outcome:
         self.high = 0
         self.rejected = 0
         self.listed: list[Rejection] = []
+        self.by_code: Counter[str] = Counter()
         self.rejected_indexes = hashlib.blake2b(digest_size=16)
         self.truncated = 0
 
@@ -86,8 +88,12 @@ class _Outcome:
             self.rejected += len(rejections)
             self.listed.extend(rejections[: MAX_LISTED_REJECTIONS - len(self.listed)])
             self.rejected_indexes.update(b"".join(r.index.to_bytes(8, "little") for r in rejections))
-            for rejection in rejections:
-                INGEST_REJECTED.labels(rejection.code).inc()
+            self.by_code.update(r.code for r in rejections)
+
+    def count_rejected(self) -> None:
+        """To be called with the answer that names them: a request refused as a whole comes again."""
+        for code, count in self.by_code.items():
+            INGEST_REJECTED.labels(code).inc(count)
 
 
 class _Counters:
@@ -274,6 +280,7 @@ class Collector:
         else:
             encoded = await self._encode_in_pieces(body, now, outcome, hold)
         if not outcome.rows:
+            outcome.count_rejected()
             return refused(outcome.rejected, outcome.listed) if outcome.rejected else accepted(0, 0, ())
         size = len(body)
         self._quota.charge(principal, records=outcome.rows, bytes_=size)
@@ -303,6 +310,7 @@ class Collector:
             raise
         if not duplicate:
             counters.accepted.inc(outcome.rows)
+        outcome.count_rejected()
         if outcome.truncated:
             counters.truncated.inc(outcome.truncated)
         return accepted(outcome.rows, outcome.rejected, outcome.listed, replay=duplicate)

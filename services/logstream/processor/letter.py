@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from logstream.bus.header import Header, Kind, Segment
+from logstream.bus.header import MAX_KEY_ID, Header, Kind, Segment
 from logstream.bus.protocol import Claim
 from logstream.record import Level, Record
 
@@ -32,7 +32,8 @@ class Letter:
 
     def header(self) -> Header:
         timestamp = self.record.timestamp if self.record else self.received_at
-        segments = (Segment(self.key_id, 1),)
+        # Several keys' rows in one letter: their names, as far as a segment has room.
+        segments = (Segment(self.key_id[:MAX_KEY_ID], 1),)
         return Header(1, self.received_at, timestamp, timestamp, segments, kind=Kind.DEAD_LETTER)
 
     def claim(self) -> Claim:

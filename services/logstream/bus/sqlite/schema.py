@@ -80,7 +80,8 @@ def connect_writer(directory: Path) -> sqlite3.Connection:
     """
     path = directory / FILE
     try:
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
+        # Nobody else writes: the timeout is how long a checkpoint waits for readers, and appends wait with it.
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1.0)
         connection.execute(f"PRAGMA page_size={_PAGE_BYTES}")
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
