@@ -82,7 +82,7 @@ def test_records_in_memory_never_stand_for_others() -> None:
 
 
 async def test_one_request_sent_many_times_at_once_is_stored_once(tmp_path: Path) -> None:
-    body = "\n".join(f'{{{{"message":"row {number}"}}}}' for number in range(20))
+    body = "\n".join(f'{{"message":"row {number}"}}' for number in range(20))
     async with ingest(tmp_path) as world:
         answers = await asyncio.gather(*(world.post(body, idempotency_key="k") for _ in range(30)))
         assert {a.status_code for a in answers} == {202}
