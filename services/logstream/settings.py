@@ -6,7 +6,7 @@ Every field states its unit and why its default is what it is.
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
@@ -160,7 +160,11 @@ class EngineSettings(_Settings):
     model_config = SettingsConfigDict(env_prefix="LOGSTREAM_ENGINE_", frozen=True, extra="forbid")
 
     path: Path = Path("logstream-data/clickhouse")
-    host: str = Field("127.0.0.1", description="Loopback unless told otherwise: there is no authentication.")
+    host: str = Field("127.0.0.1", description="Loopback unless told otherwise: see password.")
+    hosts: tuple[str, ...] = Field(
+        (), description="Names, beside localhost and addresses, that the Host header may hold (JSON list)."
+    )
+    password: SecretStr = Field(SecretStr(""), description="Asked of every statement; empty: none is.")
     port: Port = 8123
     max_memory_bytes: int = Field(640 * MIB, ge=128 * MIB, description="All queries, inserts and merges together.")
     connections: int = Field(8, ge=2, description="Statements that run side by side; the rest wait.")

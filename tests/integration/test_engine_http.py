@@ -44,7 +44,7 @@ class Http:
         """A request on a socket of its own; `length` may promise more than is sent."""
         sock = socket.create_connection(("127.0.0.1", self.port), timeout=60)
         size = len(body) if length is None else length
-        sock.sendall(f"POST /?{query} HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode() + body)
+        sock.sendall(f"POST /?{query} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n".encode() + body)
         return sock
 
 
@@ -172,7 +172,7 @@ def test_a_body_cut_off_stores_nothing(http_: Http) -> None:
     body = b"INSERT INTO engine_http.t FORMAT Native\n" + _native(200, 1)
     http_.open(body, length=len(body) + 10).close()
     chunked = socket.create_connection(("127.0.0.1", http_.port))
-    head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     chunked.sendall(head + b"%x\r\n%s\r\n" % (len(body), body))
     chunked.close()
     before = int(http_.text("SELECT 1"))
@@ -225,7 +225,9 @@ async def test_a_result_is_not_held_in_memory(engine: EngineProcess, http_: Http
     before = hwm()
     sql = b"SELECT number, toString(number) FROM numbers(20000000) FORMAT RowBinary"
     reader, writer = await asyncio.open_connection("127.0.0.1", http_.port)
-    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(sql) + sql)
+    writer.write(
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(sql) + sql
+    )
     size = 0
     while data := await reader.read(1 << 20):
         size += len(data)

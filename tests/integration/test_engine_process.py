@@ -74,7 +74,7 @@ def test_sigterm_cancels_a_long_read(tmp_path: Path) -> None:
     try:
         with socket.create_connection(("127.0.0.1", int(engine.url.rpartition(":")[2]))) as sock:
             sql = b"SELECT count() FROM numbers(1000000000000) WHERE sipHash64(number) = 1"
-            sock.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(sql), sql))
+            sock.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(sql), sql))
             while _post(engine.url, b"SELECT count() FROM system.processes WHERE query LIKE '%sipHash64(%'") < b"2":
                 pass
             assert engine.stop(signal.SIGTERM) == 0
@@ -98,14 +98,14 @@ def test_limits_answer_413_and_503(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert b"100000 bytes" in caught.value.read()
         caught.value.close()
         with socket.create_connection(("127.0.0.1", port)) as half:
-            half.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 90000\r\n\r\n" + b" " * 80_000)
+            half.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90000\r\n\r\n" + b" " * 80_000)
             with pytest.raises(urllib.error.HTTPError) as caught:  # the half body may not have been read yet
                 _repeat(engine.url, b"SELECT 1" + b" " * 80_000)
             assert caught.value.code == 503
             caught.value.close()
         sql = b"SELECT count() FROM numbers(1000000000000) WHERE sipHash64(number) = 1"
         with socket.create_connection(("127.0.0.1", port)) as long:
-            long.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(sql), sql))
+            long.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(sql), sql))
             with pytest.raises(urllib.error.HTTPError) as caught:
                 _repeat(engine.url, b"SELECT 1")
             assert caught.value.code == 503
@@ -183,7 +183,7 @@ def _read_and_leave(url: str, stop: threading.Event) -> None:
         sql = b"SELECT n, i, sipHash64(i) FROM s ORDER BY i, n FORMAT RowBinary"
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=30) as sock:
-                sock.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(sql), sql))
+                sock.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(sql), sql))
                 sock.recv(1000)
         except OSError:
             return

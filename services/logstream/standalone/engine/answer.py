@@ -109,6 +109,8 @@ class Answer:
             headers["x-clickhouse-query-id"] = self._statement.query_id
         if code is not None:
             headers["x-clickhouse-exception-code"] = str(code)
+            if status == 401:
+                headers["www-authenticate"] = 'Basic realm="ClickHouse server HTTP API"'
         else:
             headers.update(self._result_headers())
         # A header must stay one line whatever a client chose as its query id.

@@ -8,6 +8,7 @@ from logstream import metrics
 from logstream.standalone.engine import coding, exceptions, form
 from logstream.standalone.engine.answer import Answer, send_text
 from logstream.standalone.engine.exceptions import EngineError
+from logstream.standalone.engine.guard import Guard
 from logstream.standalone.engine.pool import Lane, Lease
 from logstream.standalone.engine.request import Kind, Statement, parse
 from logstream.web import Receive, Scope, Send
@@ -24,13 +25,23 @@ class Disconnected(Exception):
 class Application:
     """One instance serves one engine.
 
-    inserts, reads: the connections. killer: one outside both, for cancelling. max_body_bytes: one body, as sent
-    and decompressed. max_pending_bytes: all bodies being received or waiting for a connection.
+    inserts, reads: the connections. killer: one outside both, for cancelling. guard: who may ask.
+    max_body_bytes: one body, as sent and decompressed. max_pending_bytes: all bodies being received or
+    waiting for a connection.
     """
 
     def __init__(
-        self, *, inserts: Lane, reads: Lane, killer: Lease, timezone: str, max_body_bytes: int, max_pending_bytes: int
+        self,
+        *,
+        inserts: Lane,
+        reads: Lane,
+        killer: Lease,
+        guard: Guard,
+        timezone: str,
+        max_body_bytes: int,
+        max_pending_bytes: int,
     ) -> None:
+        self._guard = guard
         self._inserts = inserts
         self._reads = reads
         self._killer = killer
@@ -76,6 +87,7 @@ class Application:
 
     async def _read(self, scope: Scope, receive: Receive, body: "_Body") -> Statement:
         headers = dict(scope["headers"])
+        self._guard.check(headers, scope["query_string"])
         if int(headers.get(b"content-length", b"0")) > self._max_body_bytes:
             raise self._too_large()
         try:

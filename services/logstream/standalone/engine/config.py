@@ -33,9 +33,36 @@ _POOLS = {
 }
 
 
-def server_config(settings: EngineSettings) -> str:
-    """The XML configuration of the engine."""
+# All statements run as the engine's one user: everything with tables, nothing with files, other machines or programs.
+GRANTS = (
+    "GRANT ALL ON *.*",
+    "REVOKE SOURCES ON *.*",
+    "REVOKE READ, WRITE ON *",
+    "REVOKE CREATE DICTIONARY, BACKUP, ACCESS MANAGEMENT, NAMED COLLECTION ADMIN, INTROSPECTION ON *.*",
+    "REVOKE SYSTEM SHUTDOWN, SYSTEM LISTEN, SYSTEM FAILPOINT, SYSTEM THREAD FUZZER ON *.*",
+    "REVOKE TABLE ENGINE ON *",
+    *(f"GRANT TABLE ENGINE ON {name}" for name in (
+        "MergeTree", "ReplacingMergeTree", "SummingMergeTree", "AggregatingMergeTree", "CollapsingMergeTree",
+        "VersionedCollapsingMergeTree", "CoalescingMergeTree", "GraphiteMergeTree", "Memory", "Null", "Log", "TinyLog",
+        "StripeLog", "View", "MaterializedView", "Buffer", "Merge", "Join", "Set",
+    )),
+)  # fmt: skip
+
+
+def users_config() -> str:
+    """The XML configuration of the engine's one user."""
+    grants = "".join(f"<query>{escape(grant)}</query>" for grant in GRANTS)
+    return (
+        "<clickhouse><profiles><default/></profiles><quotas><default/></quotas><users><default><password></password>"
+        "<networks><ip>::/0</ip></networks><profile>default</profile><quota>default</quota>"
+        f"<grants>{grants}</grants></default></users></clickhouse>\n"
+    )
+
+
+def server_config(settings: EngineSettings, *, users: Path | None = None) -> str:
+    """The XML configuration of the engine. users: the file of `users_config`, None to grant everything."""
     server = {
+        **({"users_config": users} if users else {}),
         "max_server_memory_usage": settings.max_memory_bytes,
         "merges_mutations_memory_usage_soft_limit": settings.max_memory_bytes // 2,
         **_CACHES,

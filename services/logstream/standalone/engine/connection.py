@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -84,6 +85,7 @@ class Connection:
                                        "'SQL_' registered for user-defined settings", "UNKNOWN_SETTING")  # fmt: skip
         changes = [f"{k} = {quote(v)}" for k, v in wanted.items() if self._settings.get(k) != v]
         changes += [f"{k} = DEFAULT" for k in self._settings if k not in wanted]
+        used = bool(self._settings)
         try:
             if changes:
                 self._chdb.query("SET " + ", ".join(changes))
@@ -93,7 +95,10 @@ class Connection:
                 self._database = statement.database
         except Exception as error:
             self._reopen()
-            raise EngineError.of(error) from None
+            if not used:
+                raise EngineError.of(error) from None
+            # An earlier statement's settings may forbid changing them (readonly, allow_ddl): again without them.
+            self._prepare(statement)
 
     def run(self, statement: Statement) -> Outcome:
         """Run a statement whose answer is held whole. Raises EngineError."""
@@ -130,8 +135,10 @@ class Connection:
             while statement.data:
                 # Taken one by one, so that what was copied is freed.
                 _write_all(memory, statement.data.popleft())
-            source = f"FROM INFILE '/proc/self/fd/{memory}' COMPRESSION 'none'"
-            result = self._chdb.query(f"{statement.sql} {source} FORMAT {statement.format}", "Native")
+            # The source stands in front of SETTINGS (ClickHouse `src/Parsers/ParserInsertQuery.cpp`).
+            source = f" FROM INFILE '/proc/self/fd/{memory}' COMPRESSION 'none' "
+            sql = f"{statement.sql}{source}{statement.insert_settings} FORMAT {statement.format}"
+            result = self._chdb.query(sql, "Native")
         except Exception as error:
             raise EngineError.of(error) from None
         finally:
@@ -164,6 +171,21 @@ class Connection:
                 self._result.cancel()
             self._result = None
             self._reopen()
+
+    def plain_default_database(self) -> None:
+        """Make `default` a database like any other. To be called once, before anything else uses it.
+
+        chDB starts with one that also shows the machine's files as tables, which the user may not read, so that
+        nothing could be done in it. Its tables are kept.
+        """
+        engine = "SELECT engine FROM system.databases WHERE name = 'default'"
+        if self._chdb.query(engine, "TSV").bytes().strip() != b"Atomic":
+            self._chdb.query("DETACH DATABASE default")
+            try:
+                self._chdb.query("ATTACH DATABASE default")
+            except Exception:  # it was never written down: the first start on this folder
+                self._chdb.query(f"ATTACH DATABASE default UUID '{uuid.uuid4()}' ENGINE = Atomic")
+            self._chdb.query("USE default")
 
     def kill(self, name: str) -> None:
         """Cancel what runs on the connection called `name`."""

@@ -9,6 +9,8 @@ UNKNOWN_EXCEPTION = 1002
 SYNTAX_ERROR = 62
 NOT_IMPLEMENTED = 48
 READONLY = 164
+ACCESS_DENIED = 497
+AUTHENTICATION_FAILED = 516
 INCORRECT_DATA = 117
 QUERY_IS_TOO_LARGE = 229
 SOCKET_TIMEOUT = 209
@@ -28,6 +30,7 @@ _STATUS = {
     QUERY_IS_TOO_LARGE: 413,
     UNSUPPORTED_MEDIA_TYPE: 415,
     NOT_IMPLEMENTED: 501,
+    AUTHENTICATION_FAILED: 403,
     **dict.fromkeys((76, SOCKET_TIMEOUT, 439), 503),
     # Ours: a real server answers this with 500. 503 also tells clients that look no further to come back.
     TOO_MANY_SIMULTANEOUS_QUERIES: 503,
@@ -40,10 +43,11 @@ class EngineError(Exception):
     code: ClickHouse's exception code. text: "Code: N. DB::Exception: …" without a version.
     """
 
-    def __init__(self, code: int, message: str, name: str = "") -> None:
+    def __init__(self, code: int, message: str, name: str = "", *, status: int | None = None) -> None:
         suffix = f" ({name})" if name else ""
         super().__init__(f"Code: {code}. DB::Exception: {message}{suffix}")
         self.code = code
+        self._status = status
 
     @property
     def text(self) -> str:
@@ -51,13 +55,15 @@ class EngineError(Exception):
 
     @property
     def status(self) -> int:
-        return _STATUS.get(self.code, 500)
+        return self._status or _STATUS.get(self.code, 500)
 
     @classmethod
     def of(cls, error: Exception) -> "EngineError":
         """What chDB raised, without the words its Python layer puts in front."""
-        match = _TEXT.search(str(error))
-        made = cls(int(match.group(1)) if match else UNKNOWN_EXCEPTION, str(error), "UNKNOWN_EXCEPTION")
+        # A text that quotes data which are not UTF-8 fails in chDB's Python layer; it is inside of that failure.
+        said = error.object.decode(errors="replace") if isinstance(error, UnicodeDecodeError) else str(error)
+        match = _TEXT.search(said)
+        made = cls(int(match.group(1)) if match else UNKNOWN_EXCEPTION, said, "UNKNOWN_EXCEPTION")
         if match:
             made.args = (match.group().rstrip(),)
         return made

@@ -21,6 +21,7 @@ from logstream.settings import EngineSettings
 from logstream.standalone.engine import config, library
 from logstream.standalone.engine.app import Application
 from logstream.standalone.engine.connection import Connection
+from logstream.standalone.engine.guard import Guard
 from logstream.standalone.engine.pool import Lane, Lease
 
 _READ_SECONDS = 2.0
@@ -77,7 +78,8 @@ async def _main(
     log = logs.get_logger("engine")
 
     def ready() -> None:
-        log.info("serving", url=url, path=str(settings.path))
+        # A supervisor has words of its own for a person.
+        (log.debug if stop_on_stdin_eof else log.info)("serving", url=url, path=str(settings.path))
         if on_ready is not None:
             on_ready(url)
 
@@ -93,7 +95,7 @@ async def _main(
         canceller.cancel()
         await engine.app.settle()
         await asyncio.to_thread(engine.close)
-        log.info("stopped")
+        (log.debug if stop_on_stdin_eof else log.info)("stopped")
 
 
 def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
@@ -114,8 +116,9 @@ class Engine:
 
     def __init__(self, settings: EngineSettings) -> None:
         data = settings.path.resolve()
-        file = data / "logstream-config.xml"
-        file.write_text(config.server_config(settings))
+        file, users = data / "logstream-config.xml", data / "logstream-users.xml"
+        users.write_text(config.users_config())
+        file.write_text(config.server_config(settings, users=users))
         try:
             address = config.connection_string(data / "data", file)
         except ValueError as error:
@@ -130,6 +133,7 @@ class Engine:
 
         try:
             self._killer = lease("logstream-killer", {})
+            self._killer.connection.plain_default_database()
         except Exception as error:
             raise StartupError(f"the engine cannot open its data in {data}: {error}") from error
         inserts = max(1, settings.connections // 4)
@@ -143,6 +147,9 @@ class Engine:
         )
         self.app = Application(
             inserts=self._inserts, reads=self._reads, killer=self._killer, timezone=config.TIMEZONE,
+            guard=Guard(
+                listen=settings.host, hosts=settings.hosts, password=settings.password.get_secret_value()
+            ),
             max_body_bytes=settings.max_body_bytes, max_pending_bytes=settings.max_pending_bytes,
         )  # fmt: skip
 
@@ -153,7 +160,8 @@ class Engine:
 
 
 def _quiet_uvicorn() -> None:
-    """uvicorn reports an answer broken off on purpose (an exception mid-stream) as an error: it is none."""
+    """Its start and stop concern nobody, and an answer broken off on purpose (an exception mid-stream) is no error."""
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("uvicorn.error").addFilter(
         lambda record: "without completing response" not in record.getMessage()
     )

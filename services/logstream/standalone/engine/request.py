@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 
 from logstream.standalone.engine import exceptions
 from logstream.standalone.engine.exceptions import EngineError
-from logstream.standalone.engine.sql import Shape, shape
+from logstream.standalone.engine.sql import Shape, forbidden, shape
 
 MAX_QUERY_BYTES = 1024 * 1024
 """Text of one statement; inline data does not count."""
@@ -46,8 +46,9 @@ class Statement:
     """One statement and everything the request says about running it.
 
     data: for Kind.INSERT the pieces of the data, in order; running the statement consumes them.
-    parameters: values of `{name:Type}` in ClickHouse's escaped text form. read_only: it must not change anything.
-    wait_end: hold the answer back until it is known to be good. compress: the answer may be compressed.
+    insert_settings: its SETTINGS clause. parameters: values of `{name:Type}` in ClickHouse's escaped text form.
+    read_only: it must not change anything. wait_end: hold the answer back until it is known to be good.
+    compress: the answer may be compressed.
     """
 
     kind: Kind
@@ -55,6 +56,7 @@ class Statement:
     sql: str
     format: str
     data: deque[bytes] = field(default_factory=deque)
+    insert_settings: str = ""
     parameters: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     database: str = "default"
@@ -98,15 +100,25 @@ def parse(
     }
     if form_of.takes_data:
         assert form_of.format is not None
-        sql = _text(head[: form_of.insert_end])
-        data = (head[form_of.data_start :], *rest)
-        return Statement(Kind.INSERT, form_of.verb, sql, form_of.format, deque(p for p in data if p), **common)  # type: ignore[arg-type]
+        begin, settings = head[: form_of.insert_end], form_of.settings
+        _permit(begin + settings)
+        data = deque(p for p in (head[form_of.data_start :], *rest) if p)
+        return Statement(
+            Kind.INSERT,
+            form_of.verb,
+            _text(begin),
+            form_of.format,
+            data,
+            insert_settings=_text(settings),
+            **common,  # type: ignore[arg-type]
+        )
     # An INSERT … VALUES has its data in the text; everything else has a limit.
     whole = b"".join((head, *rest))
     if form_of.verb != "INSERT" and len(whole) > MAX_QUERY_BYTES:
         raise EngineError(
             exceptions.QUERY_IS_TOO_LARGE, f"query is larger than {MAX_QUERY_BYTES} bytes", "QUERY_IS_TOO_LARGE"
         )
+    _permit(whole)
     name = form_of.format or arguments.get("default_format") or headers.get(b"x-clickhouse-format", b"").decode()
     name = name or "TabSeparated"
     streams = form_of.verb in _SELECTS and name.lower() in _STREAMABLE
@@ -132,6 +144,17 @@ def _head(pieces: list[bytes]) -> tuple[bytes, list[bytes], Shape]:
             break
     head = b"".join(pieces[:count])
     return head, pieces[count:], shape(head)
+
+
+def _permit(sql: bytes) -> None:
+    found = forbidden(sql)
+    if found is not None:
+        raise EngineError(
+            exceptions.ACCESS_DENIED,
+            f"{found} is refused: statements may not reach the files and programs of this machine",
+            "ACCESS_DENIED",
+            status=403,
+        )
 
 
 def _text(sql: bytes) -> str:
