@@ -66,6 +66,7 @@ async def test_every_parameter_narrows(api: Api):
     assert await found(start_time=str(BASE + 58 * 10**9)) == ["59", "58"]
     assert await found(end_time="2023-11-15T00:14:01+02:00") == ["1", "0"]
     assert await found(service="nobody") == []
+    assert await found(service="", level="", search="", end_time="", limit="") == await found()
 
 
 async def test_the_default_is_the_last_hour_and_what_the_future_holds(api: Api):

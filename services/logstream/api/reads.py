@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 from starlette.responses import Response
 
 from logstream.api.answer import json_answer
@@ -71,6 +71,11 @@ class _Queue:
             self._running.release()
 
 
+def _empty_is(default: int) -> BeforeValidator:
+    """`limit=` asks nothing, as `service=` and the others do."""
+    return BeforeValidator(lambda text: default if text == "" else text)
+
+
 def _bounded(logs: LogFilter, now_ns: int) -> LogFilter:
     """`logs` with a beginning: by default an hour before its end."""
     if logs.start is not None:
@@ -119,7 +124,9 @@ def create_router(settings: ApiSettings) -> APIRouter:
         reading: Reader,
         asked: Filter,
         limit: Annotated[
-            int, Query(ge=1, le=max_limit, description="At most this many lines.", examples=[DEFAULT_LIMIT])
+            int,
+            _empty_is(DEFAULT_LIMIT),
+            Query(ge=1, le=max_limit, description="At most this many lines.", examples=[DEFAULT_LIMIT]),
         ] = DEFAULT_LIMIT,
     ) -> Response:
         """Lines that match all parameters. Without `start_time`, the hour before `end_time`, which is now."""
@@ -147,7 +154,9 @@ def create_router(settings: ApiSettings) -> APIRouter:
         reading: Reader,
         asked: Filter,
         limit: Annotated[
-            int, Query(ge=1, le=max_limit, description="At most this many minutes, the newest.", examples=[60])
+            int,
+            _empty_is(max_limit),
+            Query(ge=1, le=max_limit, description="At most this many minutes, the newest.", examples=[60]),
         ] = max_limit,
     ) -> Response:
         """How many lines match all parameters in each minute. Without `start_time`, the hour before `end_time`."""
