@@ -91,12 +91,18 @@ def test_the_default_database_is_one_like_any_other(tmp_path: Path) -> None:
     engine = EngineProcess(tmp_path / "data")
     engine.start()
     try:
+        engine.kill()  # before anything was stored in it
+        engine.start()
         assert _ask(engine, "CREATE TABLE kept (a UInt8) ENGINE = MergeTree ORDER BY a") == (200, "")
         for expected in ("1\n", "2\n"):
             assert _ask(engine, "INSERT INTO kept VALUES (1)") == (200, "")
-            engine.restart()
+            engine.kill()
+            engine.start()
             assert _ask(engine, "SELECT sum(a) FROM default.kept") == (200, expected)
             assert _ask(engine, "SELECT engine FROM system.databases WHERE name = 'default'") == (200, "Atomic\n")
+        _ask(engine, "DROP TABLE kept SYNC")
+        engine.restart()
+        assert _ask(engine, "CREATE TABLE kept (a UInt8) ENGINE = MergeTree ORDER BY a") == (200, "")
     finally:
         engine.close()
 

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import re
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -172,20 +171,16 @@ class Connection:
             self._result = None
             self._reopen()
 
-    def plain_default_database(self) -> None:
+    def plain_default_database(self, *, has_tables: bool) -> None:
         """Make `default` a database like any other. To be called once, before anything else uses it.
 
         chDB starts with one that also shows the machine's files as tables, which the user may not read, so that
-        nothing could be done in it. Its tables are kept.
+        nothing could be done in it. has_tables: keep those that were stored in it; an empty one cannot be attached.
         """
-        engine = "SELECT engine FROM system.databases WHERE name = 'default'"
-        if self._chdb.query(engine, "TSV").bytes().strip() != b"Atomic":
-            self._chdb.query("DETACH DATABASE default")
-            try:
-                self._chdb.query("ATTACH DATABASE default")
-            except Exception:  # it was never written down: the first start on this folder
-                self._chdb.query(f"ATTACH DATABASE default UUID '{uuid.uuid4()}' ENGINE = Atomic")
-            self._chdb.query("USE default")
+        verbs = ("DETACH", "ATTACH") if has_tables else ("DROP", "CREATE")
+        for verb in verbs:
+            self._chdb.query(f"{verb} DATABASE default" + (" ENGINE = Atomic" if verb == "CREATE" else ""))
+        self._chdb.query("USE default")
 
     def kill(self, name: str) -> None:
         """Cancel what runs on the connection called `name`."""

@@ -133,7 +133,8 @@ class Engine:
 
         try:
             self._killer = lease("logstream-killer", {})
-            self._killer.connection.plain_default_database()
+            stored = any((data / "data" / "metadata" / "default").glob("*.sql"))
+            self._killer.connection.plain_default_database(has_tables=stored)
         except Exception as error:
             raise StartupError(f"the engine cannot open its data in {data}: {error}") from error
         inserts = max(1, settings.connections // 4)
