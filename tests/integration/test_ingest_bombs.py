@@ -69,6 +69,7 @@ async def test_a_hundred_bombs_at_once_take_bounded_memory(tmp_path: Path) -> No
         (zstd.compress(line * (63 * MIB // len(line))), "zstd"),
         (gzip.compress(gib), "gzip, gzip"),
         (zlib.compress(b"[" * (63 * MIB)), "deflate"),
+        (zstd.compress(b'{"message":"' + b"\xff" * (60 * MIB) + b'"}'), "zstd"),
     ]
     async with ingest(tmp_path) as world:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -80,6 +81,15 @@ async def test_a_hundred_bombs_at_once_take_bounded_memory(tmp_path: Path) -> No
         assert grown < 512 * MIB, f"{grown / MIB:.0f} MiB"
         assert (await world.post('{"message":"still here"}')).status_code == 202
         assert "logstream_ingest_pending_bytes 0.0" in (await world.client.get("/metrics")).text
+
+
+async def test_a_very_long_record_that_is_not_utf_8_is_refused_by_name(tmp_path: Path) -> None:
+    body = b'{"message":"fine"}\n{"message":"' + b"\xff" * (17 * MIB) + b'"}'
+    async with ingest(tmp_path) as world:
+        answer = await world.post(zstd.compress(body), content_encoding="zstd")
+        assert (answer.status_code, answer.json()["accepted"]) == (202, 1)
+        assert answer.json()["rejected"][0]["code"] == "malformed_json"
+        assert "utf-8" in answer.json()["rejected"][0]["reason"].lower()
 
 
 async def test_thousands_of_empty_streams_are_read_to_their_end(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import msgspec
 from logstream.collector.decode import timestamps
 from logstream.collector.decode.typed import DEFAULT_SERVICE, MARK_PREFIX
 from logstream.record import Level, Record, parse_level
-from logstream.settings import IngestLimits
+from logstream.settings import MIB, IngestLimits
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "timestamp": ("timestamp", "@timestamp", "time", "ts", "datetime", "@t"),
@@ -60,6 +60,8 @@ _ESCAPE = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
 _MAX_SHOWN_FIELDS = 16
+_MAX_REPAIRED_BYTES = 16 * MIB
+"""A longer record is not repaired: that takes a dozen times its size of memory."""
 
 
 class Refused(Exception):
@@ -165,6 +167,8 @@ def _leaf(name: str, text: bytes) -> _Field:
 
 def _repair(value: bytes) -> tuple[bytes, str]:
     """`value` without invalid UTF-8 and lone surrogates, and what was replaced ("" for nothing)."""
+    if len(value) > _MAX_REPAIRED_BYTES:
+        return value, ""
     done = []
     try:
         value.decode()
