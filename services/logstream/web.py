@@ -10,7 +10,7 @@ import msgspec
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from logstream.errors import LogStreamError, RetryLater, StartupError, Unauthenticated
+from logstream.errors import LogStreamError, RetryLater, StartupError, Unauthenticated, Unavailable
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -210,9 +210,22 @@ async def serve(
     shutdown_timeout: float = 10.0,
     max_connections: int = 4096,
 ) -> None:
-    """Serve `app` on `sock` until `stop` is set, then let requests under way finish (`shutdown_timeout` s)."""
+    """Serve `app` on `sock` until `stop` is set, then let requests under way finish (`shutdown_timeout` s).
+
+    Past `max_connections` connections a request is answered 503.
+    """
+
+    async def limited(scope: Scope, receive: Receive, send: Send) -> None:
+        if len(server.server_state.connections) <= max_connections:
+            await app(scope, receive, send)
+        elif scope["type"] == "http":
+            refusal = Unavailable(f"more than {max_connections} connections", limit=max_connections)
+            await respond_error(send, refusal, [(b"connection", b"close")])
+        else:
+            await send({"type": "websocket.close", "code": 1013})
+
     config = uvicorn.Config(
-        app,
+        limited,
         http=_protocol(header_timeout),
         ws="websockets-sansio",
         loop="none",
@@ -223,7 +236,6 @@ async def serve(
         # X-Forwarded-For from anybody would dodge the throttle per address.
         proxy_headers=False,
         date_header=False,
-        limit_concurrency=max_connections,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=int(shutdown_timeout),
         ws_max_size=64 * 1024,

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from tests.support.ingest import Ingest, ingest
 
+from logstream import web
 from logstream.bus.header import Header
 from logstream.bus.protocol import Claim, Published
 from logstream.bus.sqlite import SqliteBus
@@ -234,3 +236,26 @@ async def test_bodies_that_come_drop_by_drop_hold_nobody_up(tmp_path: Path) -> N
         for answer in await asyncio.gather(*slow):
             assert answer.startswith(b"HTTP/1.1 408 ") or answer == b""
         assert "logstream_ingest_pending_bytes 0.0" in (await world.client.get("/metrics")).text
+
+
+async def test_past_the_cap_on_connections_503_in_our_form() -> None:
+    async def app(_scope: web.Scope, _receive: web.Receive, send: web.Send) -> None:
+        await web.respond(send, 200, b"{}")
+
+    sock = web.listen("127.0.0.1", 0)
+    port = sock.getsockname()[1]
+    stop, ready = asyncio.Event(), asyncio.Event()
+    serving = asyncio.create_task(web.serve(app, sock, stop, ready=ready.set, max_connections=2))
+    await ready.wait()
+    idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        answer = await client.get("/")
+        assert (answer.status_code, answer.json()["error"]["limit"]) == (503, 2)
+        assert answer.headers["retry-after"] == "1"
+        idle.pop()[1].close()
+        async with asyncio.timeout(10):
+            while (await client.get("/")).status_code != 200:
+                await asyncio.sleep(0.01)
+    idle.pop()[1].close()
+    stop.set()
+    await serving
