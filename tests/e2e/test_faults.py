@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -200,6 +201,23 @@ def test_too_little_free_disk_is_503_and_recovers(tmp_path: Path) -> None:
             _eventually_stored(running, "again", 10)
     finally:
         subprocess.run(["umount", "-l", str(mount)], check=True)
+
+
+def test_a_low_limit_of_open_files_is_no_limit_of_connections(tmp_path: Path) -> None:
+    """As a shell gives it on macOS: 256."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    idle: list[socket.socket] = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+        with _platform(tmp_path) as running:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            idle = [socket.create_connection(("127.0.0.1", running.collector_port)) for _ in range(400)]
+            assert _post(running, _lines(3, "crowded"))[0] == 202
+            _eventually_stored(running, "crowded", 3)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for sock in idle:
+            sock.close()
 
 
 def test_slow_headers_are_cut_off_and_hold_nobody_up(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from logstream import __version__
 from logstream.errors import StartupError
-from logstream.standalone import preflight
+from logstream.standalone import open_files, preflight
 from logstream.standalone.banner import Addresses, banner, url
 from logstream.standalone.child import Child, Command
 from logstream.standalone.options import UpOptions, parse
@@ -37,6 +37,7 @@ def run(options: UpOptions) -> int:
 
 def _run(options: UpOptions) -> int:
     _check_options(options)
+    open_files.raise_limit()
     data = preflight.prepare_folder(options.data)
     lock = preflight.lock(data)
     preflight.check_space(data)
