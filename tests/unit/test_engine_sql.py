@@ -86,6 +86,8 @@ def test_settings_of_an_insert_stand_on_either_side_of_the_format(text: bytes, s
         b"SELECT file\xc2\xa0('/etc/passwd')",
         b"SELECT `f\\x69le`('/etc/passwd')",
         b"SELECT * APPLY(file) FROM (SELECT '/etc/passwd')",
+        b"SELECT arrayMap(file, ['/etc/passwd'])",
+        b"SELECT arrayMap(((file)), ['/etc/passwd'])",
         b"SELECT * APPLY file FROM (SELECT '/etc/passwd')",
         b"SELECT (SELECT (file('/etc/passwd')))",
         b"CREATE FUNCTION f AS x -> file(x)",

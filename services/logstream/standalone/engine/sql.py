@@ -108,8 +108,9 @@ _CALLS = frozenset({
     b"FILE", b"EVAL", b"EXECUTABLE", b"PYTHON", b"ARROWSTREAM", b"SQLITE", b"FILESYSTEM",
 })  # fmt: skip
 _ENGINES = frozenset({b"FILELOG", b"EMBEDDEDROCKSDB", b"EXECUTABLE", b"EXECUTABLEPOOL", b"SQLITE", b"FILESYSTEM"})
+_BY_NAME = (b"APPLY", b"ARRAY", b"MAP")
 _SUSPECT = re.compile(
-    rb"OUTFILE|INFILE|ATTACH|APPLY|\\|(?:" + b"|".join(sorted(_CALLS | _ENGINES)) + rb")[\s`\"]*", re.IGNORECASE
+    rb"OUTFILE|INFILE|ATTACH|\\|(?:" + b"|".join(sorted(_CALLS | _ENGINES)) + rb")[\s`\"]*", re.IGNORECASE
 )
 
 
@@ -134,13 +135,15 @@ def forbidden(text: bytes) -> str | None:
         called = previous in _CALLS and not (previous == b"FILE" and before in (b"INTO", b"TABLE", b"EXISTS", b"."))
         if token == b"(" and (called or b"\\" in previous):
             return f"{previous.decode(errors='replace').lower()}(…)"
-        if name in _CALLS and (previous == b"APPLY" or (previous == b"(" and before == b"APPLY")):
-            return f"APPLY({name.decode().lower()})"
+        # Functions are also named without being called: APPLY(file), arrayMap(file, …).
+        if name in _CALLS and (previous == b"APPLY" or (previous == b"(" and before.startswith(_BY_NAME))):
+            return f"{before.decode(errors='replace').lower()}({name.decode().lower()})"
         if (name in _ENGINES or b"\\" in name) and previous in (b"ENGINE", b"=") and b"ENGINE" in (previous, before):
             return f"ENGINE = {token.decode(errors='replace')}"
         if attaches and previous == b"FROM" and token[:1] in (b"'", b"$"):
             return "ATTACH … FROM"
-        before, previous = previous, name
+        if not (token == b"(" and previous == b"("):
+            before, previous = previous, name
     return None
 
 
