@@ -80,6 +80,12 @@ _MINUTES = (
 VARIANTS: dict[str, Variant] = {
     "default": Variant(),
     "indexes on insert": Variant(inserts=_AT_ONCE),
+    "metadata filter on insert": Variant(
+        inserts={**_AT_ONCE, "exclude_materialize_skip_indexes_on_insert": "message_words, offsets"}
+    ),
+    "word filter on insert": Variant(
+        inserts={**_AT_ONCE, "exclude_materialize_skip_indexes_on_insert": "metadata_values, offsets"}
+    ),
     "text index on insert": Variant((_TEXT,), _AT_ONCE),
     "text index by merges": Variant((_TEXT,)),
     "no index": Variant((_without("message_words", "metadata_values", "offsets"),)),
