@@ -15,7 +15,6 @@ from logstream.cli.failure import Failure
 from logstream.cli.follow import LogFile
 from logstream.cli.position import Position, PositionFile
 
-
 OPEN: list["Reader"] = []
 
 
