@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import stat
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -217,3 +218,20 @@ def urlopen(url: str, *, key: str = "") -> str:
     with urllib.request.urlopen(request, timeout=30) as answer:
         text: str = answer.read().decode()
         return text
+
+
+def test_an_engine_with_a_password_is_used_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGSTREAM_ENGINE_PASSWORD", "correct horse")
+    running = Up(tmp_path)
+    try:
+        running.ready()
+        assert "no password" not in running.out
+        home = Cli(tmp_path / "home")
+        home("login", "--file", str(running.data / "first-login.json"))
+        home("send", "behind a password", "--service", "demo")
+        eventually(lambda: [row["service"] for row in home.rows("search", "behind")] == ["demo"], "the line is found")
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(running.url("ClickHouse") + "/?query=SELECT+1")
+        assert running.stop() == 0
+    finally:
+        running.sweep()

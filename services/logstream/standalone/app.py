@@ -32,6 +32,7 @@ from logstream.settings import (
     AuthSettings,
     BusSettings,
     CollectorSettings,
+    EngineSettings,
     ProcessorSettings,
     StoreSettings,
 )
@@ -46,6 +47,13 @@ DRAIN_SECONDS = 20.0
 """How long a stopping process goes on storing what the log has; the rest waits there for the next start."""
 
 _log = logs.get_logger("app")
+
+
+def _store_settings(clickhouse_url: str) -> StoreSettings:
+    """The embedded engine at `clickhouse_url`, with the password it was given unless the store has one of its own."""
+    settings = StoreSettings(url=clickhouse_url)
+    password = EngineSettings().password.get_secret_value()
+    return settings if settings.password or not password else settings.model_copy(update={"password": password})
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +95,7 @@ class App:
             stack.push_async_callback(bus.close)
             accounts = await Accounts.open(AuthSettings(url=f"sqlite+aiosqlite:///{options.data / 'auth.db'}"), clock)
             stack.push_async_callback(accounts.close)
-            store = await Store.connect(StoreSettings(url=options.clickhouse_url))
+            store = await Store.connect(_store_settings(options.clickhouse_url))
             stack.push_async_callback(store.close)
             accounts.on_retention_change(store.set_retention)
             stream = make_stream(STREAM)

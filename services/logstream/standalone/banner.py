@@ -21,8 +21,19 @@ def url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def banner(version: str, addresses: Addresses, data: Path, first_login: dict[str, Any] | None, *, colour: bool) -> str:
-    """The lines to print; `first_login` (shown on the first start only) is what first-login.json holds."""
+def banner(
+    version: str,
+    addresses: Addresses,
+    data: Path,
+    first_login: dict[str, Any] | None,
+    *,
+    colour: bool,
+    password: bool = False,
+) -> str:
+    """The lines to print; `first_login` (shown on the first start only) is what first-login.json holds.
+
+    password: whether the engine asks for one.
+    """
     bold, dim, plain = ("\033[1m", "\033[2m", "\033[0m") if colour else ("", "", "")
 
     def row(name: str, value: str, note: str = "") -> str:
@@ -32,7 +43,7 @@ def banner(version: str, addresses: Addresses, data: Path, first_login: dict[str
         f"{bold}LogStream {version} is ready{plain}",
         row("collector", f"{addresses.collector}/ingest"),
         row("API", addresses.api, f"OpenAPI: {addresses.api}/docs"),
-        row("ClickHouse", addresses.clickhouse, "loopback only, no password"),
+        row("ClickHouse", addresses.clickhouse, "loopback only" if password else "loopback only, no password"),
         row("data", str(data)),
     ]
     if first_login is not None:

@@ -72,7 +72,8 @@ def _run(options: UpOptions) -> int:
     )  # fmt: skip
 
     def ready(message: Message) -> None:
-        _print(banner(__version__, addresses, data, message.get("first_login"), colour=_colour()))
+        password = bool(os.environ.get("LOGSTREAM_ENGINE_PASSWORD"))
+        _print(banner(__version__, addresses, data, message.get("first_login"), colour=_colour(), password=password))
 
     if not _colour():
         say(f"starting on {data}")
