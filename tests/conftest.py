@@ -1,10 +1,17 @@
 """Fixtures of all tests."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests.support.engine import EngineProcess
+
+
+def pytest_configure() -> None:
+    """A run in the background of a shell ignores Ctrl-C, and so would every process that the tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -115,7 +115,7 @@ class Platform:
         """What `line` of the document may look like in this run."""
         text = re.escape(line.rstrip())
         text = re.sub(_TIME, lambda _: r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}", text)
-        text = re.sub(r"^[a-z2-7]{12}(?=\\ )", "[a-z2-7]{12}", text)
+        text = re.sub(r"^[a-z0-9]{12}(?=\\ )", "[a-z0-9]{12}", text)
         text = text.replace("logstream\\-data", r"\S*logstream-data")
         for documented, real in self._ports.items():
             text = text.replace(f":{documented}", f":{real}")
