@@ -1,0 +1,238 @@
+"""The syntax tree of a query. Immutable and hashable, so that equal questions are evaluated once."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+from logstream.query.language.quantity import Quantity
+
+Operator = Literal["=", "<", "<=", ">", ">="]
+Column = Literal["service", "message", "trace_id", "span_id", "metadata"]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field that has text: a column, or (`column` "metadata") the metadata key `key`."""
+
+    column: Column
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """Asks nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    operand: "Filter"
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    """All of at least two."""
+
+    operands: tuple["Filter", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    """Any of at least two."""
+
+    operands: tuple["Filter", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """`text` in the message, in any case, not inside a longer word."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class WordPattern:
+    """`parts` in the message, in any case, joined by any characters but white space; at least two parts."""
+
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """`text` anywhere in the message, in any case. Not empty."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Regex:
+    """A regular expression (RE2) that matches a part of the field, which must be present."""
+
+    field: Field
+    pattern: str
+
+
+@dataclass(frozen=True, slots=True)
+class Equals:
+    """The field is present and is exactly `value`."""
+
+    field: Field
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """The whole field is `parts` joined by any characters, case included; at least two parts, not all empty."""
+
+    field: Field
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """The field is a quantity of the literal's kind and stands in this order to it."""
+
+    field: Field
+    operator: Operator
+    value: Quantity
+
+
+@dataclass(frozen=True, slots=True)
+class Exists:
+    """A metadata key is present, or a column is not empty."""
+
+    field: Field
+
+
+@dataclass(frozen=True, slots=True)
+class LevelIs:
+    """level: a `Level` number."""
+
+    operator: Operator
+    level: int
+
+
+@dataclass(frozen=True, slots=True)
+class Time:
+    """ns: nanoseconds since the epoch."""
+
+    operator: Operator
+    ns: int
+
+
+Filter = (
+    Everything
+    | Not
+    | And
+    | Or
+    | Word
+    | WordPattern
+    | Phrase
+    | Regex
+    | Equals
+    | Pattern
+    | Compare
+    | Exists
+    | LevelIs
+    | Time
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A field as written after a pipe. column: where, from 1."""
+
+    text: str
+    column: int = field(default=1, compare=False)
+
+
+class Function(StrEnum):
+    """What `stats` and `timechart` can compute."""
+
+    COUNT = "count"
+    COUNT_DISTINCT = "count_distinct"
+    SUM = "sum"
+    AVG = "avg"
+    MIN = "min"
+    MAX = "max"
+    MEDIAN = "median"
+    PERCENTILE = "p"
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """argument: None counts lines. percent: of PERCENTILE, above 0 and below 100. label: of the column it makes."""
+
+    function: Function
+    argument: Name | None
+    label: str
+    percent: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    aggregates: tuple[Aggregate, ...]
+    by: tuple[Name, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Timechart:
+    """span: nanoseconds."""
+
+    span: int
+    aggregates: tuple[Aggregate, ...]
+    by: tuple[Name, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Top:
+    """The `limit` most frequent values (`rare`: the least frequent) of `fields` together."""
+
+    limit: int
+    fields: tuple[Name, ...]
+    rare: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    fields: tuple[Name, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SortKey:
+    field: Name
+    descending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    keys: tuple[SortKey, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Extract:
+    """literals: the texts around the placeholders, one more than `names`. source: the field that is read."""
+
+    literals: tuple[str, ...]
+    names: tuple[str, ...]
+    source: Name
+
+
+@dataclass(frozen=True, slots=True)
+class Patterns:
+    """Group lines by the shape of their message. column: where it is written, from 1."""
+
+    column: int = field(default=1, compare=False)
+
+
+Pipe = Stats | Timechart | Top | Fields | Sort | Limit | Extract | Patterns
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    filter: Filter
+    pipes: tuple[Pipe, ...] = ()
