@@ -59,7 +59,7 @@ _KNOWN = """
     lower lowerUTF8 replaceAll hasToken match position mapContains toStartOfInterval fromUnixTimestamp64Nano
     toUnixTimestamp64Nano toFloat64OrNull toFloat64OrZero isFinite assumeNotNull if ifNull arraySum round transform
     extractAllGroupsVertical extractGroups toString positiveModulo count countIf uniqIf sum avg min max
-    quantileTDigest isNotNull
+    quantileTDigest isNotNull indexOf
 """
 KNOWN = set(_KNOWN.split())
 

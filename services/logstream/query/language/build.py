@@ -304,7 +304,7 @@ class Builder(Transformer[Token, Any]):
                 f"{written} needs a field: {written}(field)", column=_at(token), expected=["a field name"]
             )
         default = f"{written}({argument.text if argument else ''})"
-        return n.Aggregate(found, argument, label.text if label else default, percent)
+        return n.Aggregate(found, argument, label.text if label else default, percent, _at(token))
 
     def stats(self, aggregates: tuple[n.Aggregate, ...], by: tuple[n.Name, ...] | None) -> n.Stats:
         return n.Stats(aggregates, by or ())
@@ -351,8 +351,8 @@ class Builder(Transformer[Token, Any]):
             raise QuerySyntaxError("two placeholders need a text between them", column=_at(template))
         return n.Extract(literals, names, source or n.Name("message"))
 
-    def patterns(self) -> n.Patterns:
-        return n.Patterns()
+    def patterns(self, token: Token) -> n.Patterns:
+        return n.Patterns(_at(token))
 
 
 def _count(token: Token) -> int:

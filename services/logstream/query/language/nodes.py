@@ -160,12 +160,16 @@ class Function(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """argument: None counts lines. percent: of PERCENTILE, above 0 and below 100. label: of the column it makes."""
+    """argument: None counts lines. label: what the column of the answer is called. percent: of PERCENTILE, 0 to 100.
+
+    column: where it is written, from 1.
+    """
 
     function: Function
     argument: Name | None
     label: str
     percent: float = 0.0
+    column: int = field(default=1, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,9 @@ def _explained(error: UnexpectedInput, text: str) -> QuerySyntaxError:
 
 def _found(rest: str, allowed: set[str]) -> tuple[str, list[str]]:
     """What is wrong with `rest`, and what could have stood there instead of its beginning."""
-    expected = sorted({_NAMES.get(name, name.lower()) for name in allowed}, key=lambda name: (name.islower(), name))
+    expected = sorted(
+        {_NAMES.get(name, name.strip("_").lower()) for name in allowed}, key=lambda name: (name.islower(), name)
+    )
     if not rest.strip():
         return "query ends within parentheses" if "RPAR" in allowed else "query ends too early", expected
     if rest[0] in "\"'":

@@ -1,11 +1,11 @@
 """A query with its pipes as one SELECT.
 
 Each pipe changes the statement under way, and makes it a subquery of the next one only where SQL's order of clauses
-would mean something else. Names that users give never become SQL: columns are called c0, c1 … and `Statement.columns`
+would mean something else. Names that users give never become SQL: columns are called r0, r1 … and `Statement.columns`
 says what they are called outside.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from logstream.query.filter import Condition
@@ -13,6 +13,7 @@ from logstream.query.language import nodes as n
 from logstream.query.language import quantity, text
 from logstream.query.language.errors import QuerySyntaxError
 from logstream.query.language.sql import Parameters, filter_sql
+from logstream.record import LEVEL_LABELS
 from logstream.storage.schema import NEWEST_FIRST
 
 Kind = Literal["text", "number", "time", "level", "map"]
@@ -55,61 +56,44 @@ _LINE: dict[str, _Value] = {
 class _State:
     """One SELECT under way.
 
-    fields: what pipes to come can name. lines: whether any other name is a metadata key. select: expression of each
-    alias, when columns have been chosen. output: aliases or expressions by outer name, in order.
+    fields: what pipes to come can name, in order. lines: whether any other name is a metadata key. aggregated: whether
+    rows are groups already, of `group` (none: one row). limit: rows, None when not limited yet.
     """
 
     source: str
     fields: dict[str, _Value]
     lines: bool
     where: tuple[str, ...] = ()
-    select: dict[str, str] = field(default_factory=dict)
+    aggregated: bool = False
     group: tuple[str, ...] = ()
     order: tuple[str, ...] = ()
     limit: int | None = None
+
+    def select(self, columns: list[str]) -> str:
+        sql = f"SELECT {', '.join(columns)} FROM {self.source}"  # noqa: S608 — our own names and parameters
+        for clause, terms, glue in (
+            (" WHERE ", self.where, " AND "), (" GROUP BY ", self.group, ", "), (" ORDER BY ", self.order, ", "),
+        ):  # fmt: skip
+            if terms:
+                sql += clause + glue.join(terms)
+        return sql if self.limit is None else f"{sql} LIMIT {self.limit}"
 
 
 def compile_query(query: n.Query, *, table: str, where: Condition | None = None, limit: int) -> Statement:
     """`query` over the logs table `table`, which is SQL and the caller's own, as is `where`, a further condition.
 
-    limit: the most rows the answer may have. Raises QuerySyntaxError for a field that a pipe before has left out.
+    limit: the most rows the answer may have. Lines come newest first where no pipe says otherwise. Raises
+    QuerySyntaxError for a field that an earlier pipe has left out, and for what cannot be computed of a field.
     """
     compiler = _Compiler(Parameters())
-    conditions = [filter_sql(query.filter, compiler.parameters)]
-    if where is not None:
-        conditions.append(where.sql)
-    state = _State(table, dict(_LINE), lines=True, where=tuple(conditions), order=(_NEWEST,))
+    condition = filter_sql(query.filter, compiler.parameters)
+    conditions = (condition,) if where is None else (condition, where.sql)
+    state = _State(table, dict(_LINE), lines=True, where=conditions, order=(_NEWEST,))
     for pipe in query.pipes:
         state = compiler.apply(state, pipe)
     state = replace(state, limit=min(limit, state.limit or limit))
-    values = compiler.parameters.values | (where.parameters if where is not None else {})
-    chosen = [f"{value.sql} AS r{i}" for i, value in enumerate(state.fields.values())]
-    # Aliases of columns already chosen are theirs; the outermost names are the caller's to map.
-    sql = _select(state, list(state.fields.values()), chosen)
-    return Statement(sql, values, tuple(state.fields))
-
-
-def _select(state: _State, values: list[_Value], chosen: list[str]) -> str:
-    if state.select:
-        columns = [f"{expression} AS {alias}" for alias, expression in state.select.items()]
-        order = [value.sql for value in values]
-        assert order == list(state.select), "every chosen column has a name"
-    else:
-        columns = chosen
-    return _text(state, columns)
-
-
-def _text(state: _State, columns: list[str]) -> str:
-    sql = f"SELECT {', '.join(columns)} FROM {state.source}"  # noqa: S608 — made of our own names and parameters
-    if state.where:
-        sql += f" WHERE {' AND '.join(state.where)}"
-    if state.group:
-        sql += f" GROUP BY {', '.join(state.group)}"
-    if state.order:
-        sql += f" ORDER BY {', '.join(state.order)}"
-    if state.limit is not None:
-        sql += f" LIMIT {state.limit}"
-    return sql
+    sql = state.select([f"{value.sql} AS r{i}" for i, value in enumerate(state.fields.values())])
+    return Statement(sql, compiler.parameters.values | (where.parameters if where else {}), tuple(state.fields))
 
 
 class _Compiler:
@@ -120,25 +104,22 @@ class _Compiler:
     def apply(self, state: _State, pipe: n.Pipe) -> _State:
         match pipe:
             case n.Stats(aggregates, by):
-                return self._grouped(state, aggregates, by)
+                return self._grouped(self._free(state), aggregates, by)
             case n.Timechart(span, aggregates, by):
-                return self._grouped(state, aggregates, by, span=span)
+                return self._grouped(self._free(state), aggregates, by, span)
             case n.Top():
-                return self._top(state, pipe)
+                return self._top(self._free(state), pipe)
             case n.Fields(names):
-                return self._fields(state, names)
+                columns = [(name, name.text, self._resolve(state, name)) for name in names]
+                return replace(state, fields=_columns(columns), lines=False)
             case n.Sort(keys):
-                return self._sorted(state, keys)
+                return self._sorted(state if state.limit is None else self._sealed(state), keys)
             case n.Limit(count):
                 return replace(state, limit=min(count, state.limit or count))
             case n.Extract():
                 return self._extracted(state, pipe)
             case n.Patterns(column):
-                raise QuerySyntaxError("patterns cannot be combined with other pipes here", column=column)
-
-    def _alias(self) -> str:
-        self._aliases += 1
-        return f"c{self._aliases - 1}"
+                raise QuerySyntaxError("patterns cannot be asked for in this place", column=column)
 
     def _resolve(self, state: _State, name: n.Name) -> _Value:
         known = state.fields.get(name.text)
@@ -153,147 +134,128 @@ class _Compiler:
         key = self.parameters.bind(name.text.removeprefix("metadata.") or name.text, "String")
         return _Value(f"metadata[{key}]", "text", f"mapContains(metadata, {key})")
 
-    def _number(self, state: _State, name: n.Name) -> str:
+    def _single(self, state: _State, name: n.Name) -> _Value:
         value = self._resolve(state, name)
-        if value.kind in ("number", "time"):
-            return value.sql
-        if value.kind != "text":
-            raise QuerySyntaxError(f"{name.text} is no number", column=name.column, expected=["a numeric field"])
-        return quantity.to_sql(value.sql, quantity.Kind.NUMBER, self.parameters.bind)
+        if value.kind == "map":
+            raise QuerySyntaxError(
+                "metadata is every key at once: name one, as metadata.key",
+                column=name.column,
+                expected=["metadata.key"],
+            )
+        return value
 
-    def _sealed(self, state: _State) -> _State:
-        """`state` as the source of a statement to come."""
-        if state.select:
-            columns = [f"{expression} AS {alias}" for alias, expression in state.select.items()]
-            fields = state.fields
-        else:
-            extra = {name: value for name, value in state.fields.items() if _LINE.get(name) != value}
-            aliases = {name: self._alias() for name in extra}
-            columns = [_STORED, *(f"{value.sql} AS {aliases[name]}" for name, value in extra.items())]
-            fields = {
-                name: _Value(aliases[name], value.kind, f"{aliases[name]} != ''") if name in aliases else value
-                for name, value in state.fields.items()
-            }
-        order = state.order if state.limit is not None else ()
-        return _State(f"({_text(replace(state, order=order), columns)})", fields, lines=state.lines)
+    def _number(self, state: _State, name: n.Name) -> str:
+        value = self._single(state, name)
+        if value.kind == "level":
+            raise QuerySyntaxError(f"{name.text} is no number", column=name.column, expected=["a numeric field"])
+        return self._as_number(value.sql) if value.kind == "text" else value.sql
+
+    def _as_number(self, sql: str) -> str:
+        return quantity.to_sql(sql, quantity.Kind.NUMBER, self.parameters.bind)
 
     def _free(self, state: _State) -> _State:
-        """`state`, ready for GROUP BY, WHERE or another choice of columns."""
-        return self._sealed(state) if state.group or state.select or state.limit is not None else state
+        """`state`, ready for another GROUP BY."""
+        return self._sealed(state) if state.aggregated or state.limit is not None else state
 
-    def _chosen(self, state: _State, columns: list[tuple[str, str, Kind, int]]) -> _State:
-        """`state` with `columns` (outer name, expression, kind, place in the query) and nothing else."""
-        select: dict[str, str] = {}
+    def _sealed(self, state: _State) -> _State:
+        """A new statement whose source is `state`."""
+        kept = {name for name, value in state.fields.items() if state.lines and _LINE.get(name) == value}
+        columns = [_STORED] if state.lines else []
         fields: dict[str, _Value] = {}
-        for name, expression, kind, place in columns:
-            if name in fields:
-                raise QuerySyntaxError(f"two columns are called {name[:60]!r}", column=place)
-            alias = self._alias()
-            select[alias] = expression
-            present = f"{alias} != ''" if kind == "text" else f"isNotNull({alias})"
-            fields[name] = _Value(alias, kind, present)
-        return replace(state, select=select, fields=fields, lines=False)
-
-    def _keys(self, state: _State, names: tuple[n.Name, ...]) -> list[tuple[str, str, Kind, int]]:
-        keys: list[tuple[str, str, Kind, int]] = []
-        for name in names:
-            value = self._resolve(state, name)
-            if value.kind == "map":
-                raise QuerySyntaxError("metadata is all keys at once: name one, as metadata.key", column=name.column)
-            keys.append((name.text, value.sql, "text" if value.kind == "level" else value.kind, name.column))
-        return keys
+        for name, value in state.fields.items():
+            if name in kept:
+                fields[name] = value
+                continue
+            alias = f"c{self._aliases}"
+            self._aliases += 1
+            columns.append(f"{value.sql} AS {alias}")
+            present = f"{alias} != ''" if value.kind in ("text", "level") else f"isNotNull({alias})"
+            fields[name] = _Value(alias, value.kind, present)
+        if state.limit is None:
+            state = replace(state, order=())
+        return _State(f"({state.select(columns)})", fields, lines=state.lines)
 
     def _grouped(
         self, state: _State, aggregates: tuple[n.Aggregate, ...], by: tuple[n.Name, ...], span: int | None = None
     ) -> _State:
-        state = self._free(state)
-        keys = self._keys(state, by)
+        keys = [(name, name.text, self._single(state, name)) for name in by]
         if span is not None:
-            time = self._resolve(state, n.Name("timestamp"))
-            width = self.parameters.bind(span, "Int64")
+            name = n.Name("timestamp")
+            time, width = self._resolve(state, name).sql, self.parameters.bind(span, "Int64")
             # positiveModulo: buckets before 1970 begin where they should, too.
-            keys.insert(0, ("timestamp", f"{time.sql} - positiveModulo({time.sql}, {width})", "time", 1))
-        results = [self._aggregate(state, aggregate) for aggregate in aggregates]
-        grouped = self._chosen(state, keys + results)
-        group = tuple(list(grouped.select)[: len(keys)])
-        return replace(grouped, group=group, order=group)
+            keys.insert(0, (name, name.text, _Value(f"{time} - positiveModulo({time}, {width})", "time")))
+        results = [
+            (n.Name(one.label, one.column), one.label, self._aggregate(state, one.function, one)) for one in aggregates
+        ]
+        group = tuple(value.sql for _, _, value in keys)
+        return replace(state, fields=_columns(keys + results), lines=False, aggregated=True, group=group, order=group)
 
-    def _aggregate(self, state: _State, aggregate: n.Aggregate) -> tuple[str, str, Kind, int]:
-        function, argument = aggregate.function, aggregate.argument
-        place = argument.column if argument else 1
+    def _aggregate(self, state: _State, function: n.Function, aggregate: n.Aggregate) -> _Value:
+        argument = aggregate.argument
         if argument is None:
-            return aggregate.label, "count()", "number", place
+            return _Value("count()", "number")
         if function in (n.Function.COUNT, n.Function.COUNT_DISTINCT):
-            value = self._resolve(state, argument)
-            if value.kind == "map":
-                raise QuerySyntaxError("metadata is all keys at once: name one, as metadata.key", column=place)
-            counted = (
-                f"countIf({value.present})" if function is n.Function.COUNT else f"uniqIf({value.sql}, {value.present})"
-            )
-            return aggregate.label, counted, "number", place
-        number = self._number(state, argument)
+            value = self._single(state, argument)
+            counts = function is n.Function.COUNT
+            return _Value(f"countIf({value.present})" if counts else f"uniqIf({value.sql}, {value.present})", "number")
         call = {
-            n.Function.SUM: "sum", n.Function.AVG: "avg", n.Function.MIN: "min", n.Function.MAX: "max",
             n.Function.MEDIAN: "quantileTDigest(0.5)",
             n.Function.PERCENTILE: f"quantileTDigest({aggregate.percent / 100:.6g})",
-        }[function]  # fmt: skip
-        return aggregate.label, f"{call}({number})", "number", place
+        }.get(function, function.value)
+        return _Value(f"{call}({self._number(state, argument)})", "number")
 
     def _top(self, state: _State, pipe: n.Top) -> _State:
-        state = self._free(state)
-        present = [self._resolve(state, name).present for name in pipe.fields]
-        keys = self._keys(state, pipe.fields)
-        chosen = self._chosen(state, [*keys, ("count", "count()", "number", 1), ("percent", "", "number", 1)])
-        *group, count, percent = chosen.select
-        select = chosen.select | {percent: f"{count} * 100 / sum({count}) OVER ()"}
-        order = (count if pipe.rare else f"{count} DESC", *group)
-        where = (*state.where, *(condition for condition in present if condition != "1"))
-        return replace(chosen, select=select, where=where, group=tuple(group), order=order, limit=pipe.limit)
-
-    def _fields(self, state: _State, names: tuple[n.Name, ...]) -> _State:
-        if state.select:
-            state = self._with_order(state)
-        columns = []
-        for name in names:
-            value = self._resolve(state, name)
-            columns.append((name.text, value.sql, value.kind, name.column))
-        return self._chosen(state, columns)
-
-    def _with_order(self, state: _State) -> _State:
-        """`state` sealed, and its order kept by what comes after: a subquery's own order does not count."""
-        sealed = self._sealed(state)
-        return replace(sealed, order=state.order)
+        keys = [(name, name.text, self._single(state, name)) for name in pipe.fields]
+        group = tuple(value.sql for _, _, value in keys)
+        results = [
+            (pipe.fields[0], "count", _Value("count()", "number")),
+            (pipe.fields[0], "percent", _Value("count() * 100 / sum(count()) OVER ()", "number")),
+        ]
+        return replace(
+            state,
+            fields=_columns(keys + results),
+            lines=False,
+            where=(*state.where, *(value.present for _, _, value in keys if value.present != "1")),
+            aggregated=True,
+            group=group,
+            order=("count()" if pipe.rare else "count() DESC", *group),
+            limit=pipe.limit,
+        )
 
     def _sorted(self, state: _State, keys: tuple[n.SortKey, ...]) -> _State:
-        if state.limit is not None:
-            state = self._sealed(state)
         order: list[str] = []
         for key in keys:
-            value = self._resolve(state, key.field)
+            value = self._single(state, key.field)
             direction = " DESC" if key.descending else ""
-            if value.kind == "map":
-                raise QuerySyntaxError("metadata has no order: name one key", column=key.field.column)
             if value.kind == "level":
-                order.append(f"level{direction}")
+                labels = self.parameters.bind(list(LEVEL_LABELS), "Array(String)")
+                order.append(f"indexOf({labels}, {value.sql}){direction}")
                 continue
             if value.kind == "text":
                 # Numbers first and as numbers, then everything else as text.
-                number = quantity.to_sql(value.sql, quantity.Kind.NUMBER, self.parameters.bind)
-                order.append(f"{number}{direction} NULLS LAST")
+                order.append(f"{self._as_number(value.sql)}{direction} NULLS LAST")
             order.append(f"{value.sql}{direction}")
-        tail = (_NEWEST,) if state.lines else ()
-        return replace(state, order=(*order, *tail))
+        ties = state.group if state.aggregated else (_NEWEST,) if state.lines else ()
+        return replace(state, order=(*order, *ties))
 
     def _extracted(self, state: _State, pipe: n.Extract) -> _State:
-        if state.select:
-            state = self._with_order(state)
-        source = self._resolve(state, pipe.source)
-        if source.kind not in ("text", "level"):
+        source = self._single(state, pipe.source)
+        if source.kind != "text":
             raise QuerySyntaxError(f"{pipe.source.text} is no text", column=pipe.source.column)
         groups = f"extractGroups({source.sql}, {self.parameters.bind(_template(pipe), 'String')})"
         named = [name for name in pipe.names if name]
         made = {name: _Value(f"{groups}[{i}]", "text", f"{groups}[{i}] != ''") for i, name in enumerate(named, start=1)}
         return replace(state, fields=state.fields | made)
+
+
+def _columns(columns: list[tuple[n.Name, str, _Value]]) -> dict[str, _Value]:
+    """`columns` (where it is written, name, value) by name."""
+    fields: dict[str, _Value] = {}
+    for place, name, value in columns:
+        if name in fields:
+            raise QuerySyntaxError(f"two columns are called {name[:60]!r}: use `as`", column=place.column)
+        fields[name] = value
+    return fields
 
 
 def _template(pipe: n.Extract) -> str:

@@ -1,0 +1,199 @@
+"""Pipes on the real engine, each against the same thing done in Python."""
+
+import asyncio
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from tests.support.engine import EngineProcess
+
+from logstream.query.filter import LogFilter
+from logstream.query.filter import to_sql as older_filter
+from logstream.query.language import QuerySyntaxError, compile_query, parse
+from logstream.record import LEVEL_LABELS, Batch, Record
+from logstream.settings import StoreSettings
+from logstream.storage import block
+from logstream.storage.schema import CREATE_LOGS
+from logstream.storage.store import Store
+from logstream.stream import make_stream
+
+pytestmark = pytest.mark.engine
+
+START, SECOND = 1_700_000_000 * 10**9, 10**9
+POOL = [
+    Record(
+        START + i * SECOND,
+        ("web", "payment", "auth")[i % 3],
+        (3, 3, 3, 4, 5)[i % 5],
+        f"user u{i % 7} logged in from 10.0.0.{i % 4}" if i % 2 else f"GET /cart/{i} took {i} ms",
+        {"ms": str(i * 10), "user": f"u{i % 7}"} if i % 4 else {"ms": "slow"},
+    )
+    for i in range(200)
+]
+Rows = list[tuple[Any, ...]]
+Ask = Callable[[str], Rows]
+
+
+class Table:
+    def __init__(self, url: str) -> None:
+        self._runner = asyncio.Runner()
+        self.stream = make_stream("language-pipes")
+        self._store = self._runner.run(self._fill(url))
+
+    async def _fill(self, url: str) -> Store:
+        store = await Store.connect(StoreSettings(url=url))
+        await store._command(f"CREATE DATABASE {self.stream.database}")
+        await store._command(CREATE_LOGS.format(database=self.stream.database))
+        source = block.Provenance(1_790_000_000 * 10**9, [("k", len(POOL))], 1, 0, 0)
+        body = block.encode(Batch.of(POOL))
+        await store.insert(self.stream, block.seal(body, len(POOL), source), rows=len(POOL), token="pool")
+        return store
+
+    def ask(self, query: str, *, logs: LogFilter | None = None, limit: int = 1000) -> tuple[tuple[str, ...], Rows]:
+        where = older_filter(logs) if logs else None
+        statement = compile_query(parse(query), table=f"{self.stream.database}.logs", where=where, limit=limit)
+        answer = self._runner.run(self._store.query(statement.sql, statement.parameters))
+        assert all(len(row) == len(statement.columns) for row in answer.rows)
+        return statement.columns, list(answer.rows)
+
+    def close(self) -> None:
+        self._runner.run(self._store.close())
+        self._runner.close()
+
+
+@pytest.fixture(scope="module")
+def table(engine: EngineProcess) -> Iterator[Table]:
+    table = Table(engine.url)
+    yield table
+    table.close()
+
+
+@pytest.fixture
+def ask(table: Table) -> Ask:
+    return lambda query: table.ask(query)[1]
+
+
+def _numbers() -> list[float]:
+    return [float(r.metadata["ms"]) for r in POOL if r.metadata["ms"] != "slow"]
+
+
+def test_lines_come_whole_and_newest_first(table: Table) -> None:
+    columns, rows = table.ask("service:web | limit 3")
+    assert columns == ("timestamp", "service", "level", "message", "metadata", "trace_id", "span_id")
+    wanted = [r for r in reversed(POOL) if r.service == "web"][:3]
+    assert rows == [(r.timestamp, r.service, LEVEL_LABELS[r.level - 1], r.message, r.metadata, "", "") for r in wanted]
+
+
+def test_the_callers_limit_and_condition_hold_over_every_query(table: Table) -> None:
+    assert len(table.ask("| limit 50", limit=5)[1]) == 5
+    assert table.ask("| stats count()", logs=LogFilter(services=("web",)))[1] == [(67,)]
+    assert table.ask("/x/ OR * | stats count()", logs=LogFilter(services=("web",)))[1] == [(67,)]
+
+
+def test_stats_without_groups(ask: Ask) -> None:
+    ((lines, with_user, users, total, mean, low, high, median, p90),) = ask(
+        "| stats count(), count(user), dc(user), sum(ms), avg(ms), min(ms), max(ms), median(ms), p90(ms)"
+    )
+    numbers = _numbers()
+    assert (lines, with_user, users) == (200, 150, 7)
+    assert (total, low, high) == (sum(numbers), min(numbers), max(numbers))
+    assert mean == pytest.approx(statistics.mean(numbers))
+    assert median == pytest.approx(statistics.median(numbers), rel=0.02)
+    assert p90 == pytest.approx(statistics.quantiles(numbers, n=10)[8], rel=0.02)
+
+
+def test_stats_by_fields(table: Table) -> None:
+    columns, rows = table.ask("level>=warn | stats count() as n by service, level | sort -n, service")
+    assert columns == ("service", "level", "n")
+    counted = Counter((r.service, LEVEL_LABELS[r.level - 1]) for r in POOL if r.level >= 4)
+    assert {(s, lv): c for s, lv, c in rows} == counted
+    assert [c for *_, c in rows] == sorted(counted.values(), reverse=True)
+
+
+def test_stats_of_no_line(ask: Ask) -> None:
+    assert ask("service:nobody | stats count(), sum(ms), max(ms)") == [(0, None, None)]
+    assert ask("service:nobody | stats count() by level | stats count()") == [(0,)]
+
+
+def test_stats_of_stats(ask: Ask) -> None:
+    ((most, users),) = ask("| stats count() as n by user | stats max(n), count()")
+    assert (most, users) == (50, 8)
+
+
+def test_timechart(ask: Ask) -> None:
+    width = 60 * SECOND
+    counted = Counter((r.timestamp // width * width, LEVEL_LABELS[r.level - 1]) for r in POOL)
+    assert ask("| timechart 1m count() by level") == [(*key, n) for key, n in sorted(counted.items())]
+    assert sum(n for _, n in ask("| timechart 30s")) == 200
+
+
+def test_top_and_rare(table: Table) -> None:
+    columns, rows = table.ask("| top 3 user")
+    counted = Counter(r.metadata["user"] for r in POOL if "user" in r.metadata)
+    wanted = sorted(counted.items(), key=lambda item: (-item[1], item[0]))
+    assert columns == ("user", "count", "percent")
+    assert rows == [(user, n, pytest.approx(n * 100 / 150)) for user, n in wanted[:3]]
+    rarest = sorted(counted.items(), key=lambda item: (item[1], item[0]))
+    assert [row[:2] for row in table.ask("| rare 2 user")[1]] == rarest[:2]
+    assert [row[:2] for row in table.ask("| top 2 service, level | limit 1")[1]] == [("auth", "info")]
+    assert table.ask("| top 3 user | stats sum(count)")[1] == [(sum(n for _, n in wanted[:3]),)]
+
+
+def test_fields(table: Table) -> None:
+    columns, rows = table.ask('user:u1 | fields message, "ms", user | fields user, ms | limit 2')
+    assert columns == ("user", "ms")
+    assert rows == [("u1", r.metadata["ms"]) for r in reversed(POOL) if r.metadata.get("user") == "u1"][:2]
+
+
+def test_sort_takes_numbers_as_numbers(ask: Ask) -> None:
+    wanted = [str(i * 10) for i in range(200) if i % 4]
+    assert [ms for (ms,) in ask("| sort by ms | fields ms")] == wanted + ["slow"] * 50
+    assert [ms for (ms,) in ask("| sort -ms | fields ms | limit 2")] == ["1990", "1980"]
+    assert [lv for (lv,) in ask("| sort -level | fields level | limit 41")] == ["error"] * 40 + ["warn"]
+    assert [lv for (lv,) in ask("| fields level | limit 10 | sort level")] == ["info"] * 6 + ["warn"] * 2 + [
+        "error"
+    ] * 2
+
+
+def test_limit_comes_where_it_is_written(ask: Ask) -> None:
+    assert ask("| limit 10 | stats count()") == [(10,)]
+    assert ask("| limit 10 | limit 20 | stats count()") == [(10,)]
+    newest = sorted((str(i * 10) for i in range(191, 200) if i % 4), key=int)
+    assert [ms for (ms,) in ask("| limit 9 | sort ms | fields ms | limit 2")] == newest[:2]
+
+
+def test_extract(table: Table) -> None:
+    columns, rows = table.ask('"logged in" | extract "user <name> logged <_> from <ip>" | fields name, ip | limit 2')
+    assert columns == ("name", "ip")
+    assert rows == [("u3", "10.0.0.3"), ("u1", "10.0.0.1")]
+    counted = Counter(f"10.0.0.{i % 4}" for i in range(200) if i % 2)
+    assert {ip: n for ip, n, _ in table.ask('| extract "from <ip>" | top ip')[1]} == counted
+    assert table.ask('| extract "took <t> ms" | stats max(t)')[1] == [(198.0,)]
+    assert table.ask('| extract "took <t> ms" | limit 100 | stats count(t)')[1] == [(50,)]
+    assert table.ask('| stats count() by message | extract "GET <path> took" | stats dc(path)')[1] == [(100,)]
+    whole, rows = table.ask('| extract "/cart/<id> " | limit 2')
+    assert whole[-1] == "id"
+    assert [row[-1] for row in rows] == ["", "198"]
+
+
+@pytest.mark.parametrize(
+    ("query", "column"),
+    [
+        ("| stats count() by service | fields level", 37),
+        ("| fields service | sort level", 25),
+        ("| stats sum(level)", 13),
+        ("| stats count() by metadata", 20),
+        ("| sort metadata", 8),
+        ("| stats count(), count()", 18),
+        ("| stats count() as service by service", 9),
+        ("| top count", 7),
+        ('| extract "<a> b" from timestamp', 24),
+        ("a | patterns", 5),
+    ],
+)
+def test_what_cannot_be_computed_is_said_before_it_is_asked(query: str, column: int) -> None:
+    with pytest.raises(QuerySyntaxError) as caught:
+        compile_query(parse(query), table="db.logs", limit=1)
+    assert caught.value.column == column
