@@ -153,6 +153,9 @@ class _Compiler:
     def _as_number(self, sql: str) -> str:
         return quantity.to_sql(sql, quantity.Kind.NUMBER, self.parameters.bind)
 
+    def _severity(self, label: str) -> str:
+        return f"indexOf({self.parameters.bind(list(LEVEL_LABELS), 'Array(String)')}, {label})"
+
     def _free(self, state: _State) -> _State:
         """`state`, ready for another GROUP BY."""
         return self._sealed(state) if state.aggregated or state.limit is not None else state
@@ -188,7 +191,8 @@ class _Compiler:
             (n.Name(one.label, one.column), one.label, self._aggregate(state, one.function, one)) for one in aggregates
         ]
         group = tuple(value.sql for _, _, value in keys)
-        return replace(state, fields=_columns(keys + results), lines=False, aggregated=True, group=group, order=group)
+        order = tuple(self._severity(value.sql) if value.kind == "level" else value.sql for _, _, value in keys)
+        return replace(state, fields=_columns(keys + results), lines=False, aggregated=True, group=group, order=order)
 
     def _aggregate(self, state: _State, function: n.Function, aggregate: n.Aggregate) -> _Value:
         argument = aggregate.argument
@@ -228,8 +232,7 @@ class _Compiler:
             value = self._single(state, key.field)
             direction = " DESC" if key.descending else ""
             if value.kind == "level":
-                labels = self.parameters.bind(list(LEVEL_LABELS), "Array(String)")
-                order.append(f"indexOf({labels}, {value.sql}){direction}")
+                order.append(self._severity(value.sql) + direction)
                 continue
             if value.kind == "text":
                 # Numbers first and as numbers, then everything else as text.
