@@ -1,5 +1,6 @@
 """One answer as ClickHouse writes it: headers, pieces of the result, and an exception in either place."""
 
+import asyncio
 import json
 import secrets
 
@@ -12,6 +13,9 @@ from logstream.web import Send
 _HOLD_BYTES = 1024 * 1024
 """With wait_end_of_query this much is held back, so that an error may still set the status."""
 _SLICE_BYTES = 512 * 1024
+_LINGER_SECONDS = 0.25
+"""Between an exception behind a result and the end of its connection: aiohttp forgets what it holds unread when a
+connection breaks, and the exception with it."""
 _CONTENT_TYPES = {"json": "application/json; charset=UTF-8", "csv": "text/csv; charset=UTF-8"}
 _BINARY = frozenset({"native", "rowbinary", "parquet", "arrow", "arrowstream", "msgpack"})
 
@@ -79,6 +83,7 @@ class Answer:
         await self._write(block)
         if self.coder is not None:
             await self._send({"type": "http.response.body", "body": self.coder.flush(), "more_body": True})
+        await asyncio.sleep(_LINGER_SECONDS)
 
     async def _release(self, outcome: Outcome) -> None:
         if not self._started:
