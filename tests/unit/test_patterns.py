@@ -35,6 +35,11 @@ def _template(message: str, *others: str) -> str:
         ("user 3f2504e0-4f89-11d3-9a0c-0305e82c3301 left", "user <*> left"),
         ("peer 10.0.0.1:8080 gone", "peer <*> gone"),
         ("peer fe80::1c2d gone", "peer <*> gone"),
+        ("peer fe80::ab:1c2d:cd gone", "peer <*> gone"),
+        ("from aa:bb:0c:dd:ee:ff to us", "from <*> to us"),
+        ("at 12:00:01: be a good one", "at <*>: be a good one"),
+        ("mail ann.lee+x@mail.example.org sent", "mail <*> sent"),
+        ("a::b and std::vector", "a::b and std::vector"),
         ("uid=0 euid=17", "uid=<*> euid=<*>"),
         ("read /var/lib/app data", "read <*> data"),
         ('said "hello" twice', 'said "<*>" twice'),
@@ -74,6 +79,12 @@ def test_a_word_where_a_value_was_seen_is_a_value() -> None:
 def test_a_word_after_what_came_before_a_value_is_a_value() -> None:
     lines = ["session opened for anna", "session opened for boris", "sorry: nothing opened for 17 at all"]
     assert _template(*lines) == "session opened for <*>"
+
+
+def test_units_of_one_quantity_are_one_message() -> None:
+    lines = ["stored a block of 3.2 KB in memory", "stored a block of 1.1 MB in memory"]
+    assert _template(*lines) == "stored a block of <*> in memory"
+    assert _template(lines[0]) == "stored a block of <*> KB in memory"
 
 
 def test_two_values_without_digits_in_one_message() -> None:

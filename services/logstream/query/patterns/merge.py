@@ -36,6 +36,11 @@ _COMMON = 0.5
 """Least share of common words in a template that has several values without digits."""
 _MAX_ROUNDS = 10
 
+_UNITS = frozenset(
+    {"B", "kB", "KB", "MB", "GB", "TB", "PB", "KiB", "MiB", "GiB", "TiB", "byte", "bytes"}
+    | {"ns", "us", "µs", "ms", "s", "sec", "secs", "second", "seconds", "min", "minute", "minutes", "hour", "hours"}
+)
+"""The same quantity is written with one or another of them: two are enough."""
 _NAME = re.compile(r"[^A-Za-z]")
 _EVENT = re.compile(r"[a-z]+(?:ed|ing)", re.ASCII)
 
@@ -66,7 +71,7 @@ def learn(shapes: Iterable[str]) -> Mapping[str, Template]:
 
 def _needed(position: int, words: Collection[str], common: int) -> int:
     """How many different `words` at `position` make it a value, in messages with `common` other words."""
-    if MASK in words:
+    if MASK in words or _UNITS.issuperset(words):
         return _BESIDE_A_VALUE
     names = all(map(_NAME.search, words))
     if position == 0:

@@ -24,6 +24,13 @@ _RULES = tuple(
         (rf"\b{_DAY},?\s+{_M}", MASK),
         # key="some text": a value whatever is in it
         (r"(?<=[=:])\s?\"[^\"]*\"|(?<=[=:])\s?'[^']*'", MASK),
+        # MAC and IPv6 addresses, of which only the groups with a digit are masks already
+        (
+            rf"(?<![\w:>])(?=[0-9A-Fa-f:]{{0,32}}{_M})(?:[0-9A-Fa-f]{{1,4}}|{_M})?(?:::?(?:[0-9A-Fa-f]{{1,4}}\b|{_M})){{2,15}}",
+            MASK,
+        ),
+        # name@host.domain
+        (r"(?<![\w.+@-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}", MASK),
         # A quoted word is a name
         (r"\"[^\"\s]*\"", f'"{MASK}"'),
         (r"(?<!\w)'[^'\s]*'", f"'{MASK}'"),
