@@ -13,6 +13,8 @@ from tests.support.engine import EngineProcess
 
 from logstream.query.language import nodes as n
 from logstream.query.language import parse, predicate, to_sql
+from logstream.query.language.build import MAX_WILDCARDS
+from logstream.query.language.parser import MAX_CHARACTERS, MAX_TERMS
 from logstream.query.language.quantity import Kind, Quantity, reader
 from logstream.query.language.quantity import to_sql as quantity_sql
 from logstream.query.language.sql import Parameters
@@ -176,7 +178,7 @@ def _selected(asked: n.Filter) -> list[object]:
     return [row for row, record in enumerate(POOL) if wanted(record)]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(asked=FILTERS)
 def test_sql_and_predicate_agree(table: Table, asked: n.Filter) -> None:
     assert table.rows(asked) == _selected(asked)
@@ -199,6 +201,25 @@ def test_each_word_finds_what_it_is_in(table: Table, text: str) -> None:
     ],
 )  # fmt: skip
 def test_queries_as_people_write_them(table: Table, query: str) -> None:
+    asked = parse(query).filter
+    assert table.rows(asked) == _selected(asked)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "日" * MAX_CHARACTERS,
+        "k:" + "\U0001f642" * (MAX_CHARACTERS - 2),
+        ".".join(f"{i:x}" for i in range(1100))[:MAX_CHARACTERS],
+        "(" + " OR ".join(f"k:{i}*" for i in range(MAX_TERMS - 1)) + ") timed",
+        " ".join(f"-took>{i}ms" for i in range(MAX_TERMS)),
+        " OR ".join(f"/t{i}.*d/" for i in range(MAX_TERMS)),
+        "-(" * 20 + "timed" + ")" * 20,
+        "x*" * MAX_WILDCARDS + " OR timed",
+    ],
+    ids=["wide word", "wide value", "many tokens", "many patterns", "many comparisons", "many regexes", "deep", "wild"],
+)
+def test_the_largest_queries_reach_the_engine(table: Table, query: str) -> None:
     asked = parse(query).filter
     assert table.rows(asked) == _selected(asked)
 

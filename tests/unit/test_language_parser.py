@@ -4,7 +4,7 @@ import pytest
 
 from logstream.query.language import QuerySyntaxError, parse
 from logstream.query.language import nodes as n
-from logstream.query.language.build import MAX_LIMIT
+from logstream.query.language.build import MAX_LIMIT, MAX_WILDCARDS
 from logstream.query.language.parser import MAX_CHARACTERS, MAX_DEPTH, MAX_PIPES, MAX_TERMS
 from logstream.query.language.quantity import Kind, Quantity
 
@@ -224,6 +224,8 @@ def test_the_answer_names_place_and_expectation() -> None:
         ("-" * MAX_DEPTH + "a", "-" * (MAX_DEPTH + 1) + "a", MAX_DEPTH),
         ("-(" * 20 + "a" + ")" * 20, "-(" * 21 + "a" + ")" * 21, MAX_DEPTH),
         ("k:" + "(" * MAX_DEPTH + "a" + ")" * MAX_DEPTH, "k:" + "(" * 41 + "a" + ")" * 41, MAX_DEPTH),
+        ("a*" * MAX_WILDCARDS, "a*" * (MAX_WILDCARDS + 1), MAX_WILDCARDS),
+        ("k:" + "*a" * MAX_WILDCARDS, "k:" + "*a" * (MAX_WILDCARDS + 1), MAX_WILDCARDS),
         ("a" + "| limit 5" * MAX_PIPES, "a" + "| limit 5" * (MAX_PIPES + 1), MAX_PIPES),
     ],
 )

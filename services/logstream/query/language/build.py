@@ -19,6 +19,8 @@ MAX_LIMIT = 100_000
 MAX_SPAN_NS = 366 * 86_400 * 10**9
 DEFAULT_TOP = 10
 MAX_PLACEHOLDERS = 20
+MAX_WILDCARDS = 10
+"""`*` in one word or value: each may multiply the states of the expression it becomes."""
 
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", '"': '"', "'": "'"}
 _COLUMNS = ("service", "message", "trace_id", "span_id")
@@ -57,6 +59,10 @@ def _bare(token: Token) -> _Text:
         else:
             parts[-1] += character
             escaped = False
+    if len(parts) > MAX_WILDCARDS + 1:
+        raise QuerySyntaxError(
+            f"one word or value has at most {MAX_WILDCARDS} wildcards", column=_at(token), limit=MAX_WILDCARDS
+        )
     return _Text("".join(parts), tuple(parts) if len(parts) > 1 else (), _at(token))
 
 

@@ -19,6 +19,8 @@ _TOKENS = re.compile(f"{_INSIDE}+")
 _OUTSIDE = r"[^0-9A-Za-z\x{80}-\x{10FFFF}]"  # for RE2
 _BLANKLESS = r"[^\t\n\x0b\f\r ]*"
 _RE2_SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
+_MAX_INDEX_TOKENS = 8
+"""Tokens of one word that are looked up in the index; more would cost more than they skip."""
 _LIKE_SPECIAL = re.compile(r"[%_\\]")
 
 
@@ -145,7 +147,8 @@ def phrase_predicate(text: str) -> Callable[[str], bool]:
 
 
 def _token_terms(haystack: str, tokens: Iterable[str], bind: Bind) -> list[str]:
-    return [f"hasToken({haystack}, {bind(token, 'String')})" for token in tokens]
+    longest = sorted(tokens, key=len, reverse=True)[:_MAX_INDEX_TOKENS]
+    return [f"hasToken({haystack}, {bind(token, 'String')})" for token in longest]
 
 
 def _all(terms: list[str]) -> str:
