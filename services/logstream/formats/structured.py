@@ -5,8 +5,9 @@ from collections.abc import Mapping
 
 import msgspec
 
+from logstream.clock import NS_PER_SECOND
 from logstream.formats.model import Parsed, Reading
-from logstream.formats.times import GRAMMARS, TimeReader, day_order
+from logstream.formats.times import GRAMMARS, MAX_TIMESTAMP, TimeReader, day_order
 from logstream.record import parse_level
 
 MESSAGE = ("message", "msg", "log", "text", "body", "event", "short_message", "@message", "MESSAGE")
@@ -32,6 +33,7 @@ _DEPTH = 6
 _KEY = r"[A-Za-z_@][\w.@/-]{0,200}+"
 _PAIR = re.compile(rf'({_KEY})=(?:"((?:[^"\\]|\\.)*+)"|([^\s"]*+))(?=\s|$)', re.ASCII | re.DOTALL)
 _SPACE = re.compile(r"\s*+")
+_FLOAT = re.compile(r"[0-9]{10}\.[0-9]{1,30}")
 _ESCAPE = re.compile(r'\\(["\\])')
 
 
@@ -45,18 +47,17 @@ class Moments:
 
     def read(self, text: str) -> int | None:
         text = text.strip()
-        if "." in text[1:] and text.replace(".", "", 1).isdigit() and len(text.partition(".")[0]) == 10:
+        if _FLOAT.fullmatch(text) is not None:
+            # A float of seconds: its digits, not its value in binary.
             seconds, _, fraction = text.partition(".")
-            return self._epoch(seconds, fraction[:9])
+            ns = int(seconds) * NS_PER_SECOND + int(fraction[:9].ljust(9, "0"))
+            return ns if ns <= MAX_TIMESTAMP else None
         for number, (regex, reader) in enumerate(self._readers):
             if (found := regex.fullmatch(text)) is not None:
                 if number:
                     self._readers.insert(0, self._readers.pop(number))
                 return reader.read(found["t"], found["f"], found["z"])
         return None
-
-    def _epoch(self, seconds: str, fraction: str) -> int | None:
-        return int(seconds) * 1_000_000_000 + int(fraction.ljust(9, "0") or 0)
 
 
 class JsonFormat:
