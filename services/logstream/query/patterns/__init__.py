@@ -7,8 +7,8 @@ are values too.
 """
 
 from logstream.query.patterns.merge import learn
-from logstream.query.patterns.shape import Seen, ShapeCounter, shape_of
+from logstream.query.patterns.shape import Seen, ShapeCounter, shape_of, shape_sql
 from logstream.query.patterns.summary import Pattern, summarise
 from logstream.query.patterns.template import Template
 
-__all__ = ["Pattern", "Seen", "ShapeCounter", "Template", "learn", "shape_of", "summarise"]
+__all__ = ["Pattern", "Seen", "ShapeCounter", "Template", "learn", "shape_of", "shape_sql", "summarise"]

@@ -16,6 +16,7 @@ starts where the word does."""
 # The same words. The look-behind and the possessive repetition, which RE2 needs neither, keep Python's matcher
 # linear in a long word without digits.
 _VALUE = re.compile(r"(?<![0-9A-Za-z_.-])[A-Za-z_.-]*+[0-9][0-9A-Za-z_.-]*+")
+_BLANKS = " \t\n\v\f\r"
 _CHUNK = 10_000
 _SEPARATOR = "\0"
 
@@ -32,7 +33,7 @@ def head_of(message: str) -> str:
     """The part of `message` that decides its shape: its first line, at most HEAD_CHARACTERS, a mask for the rest."""
     if len(message) <= HEAD_CHARACTERS and "\n" not in message:
         return message
-    text = message.strip()
+    text = message.strip(_BLANKS)
     end = text.find("\n", 0, HEAD_CHARACTERS)
     if end < 0:
         if len(text) <= HEAD_CHARACTERS:
@@ -45,6 +46,21 @@ def head_of(message: str) -> str:
 def shape_of(message: str) -> str:
     """`message` with every value that has a digit replaced by a mask."""
     return _VALUE.sub(MASK, head_of(message))
+
+
+def shape_sql(message: str) -> str:
+    """`shape_of` as an expression of ClickHouse over the String expression `message`, for
+    `SELECT shape, count(), any(message) GROUP BY shape`.
+    """
+    text = f"trim(BOTH ' \\t\\n\\v\\f\\r' FROM {message})"
+    cut = f"substringUTF8({text}, 1, {HEAD_CHARACTERS})"
+    head = (
+        f"multiIf(lengthUTF8({message}) <= {HEAD_CHARACTERS} AND position({message}, '\\n') = 0, {message}, "
+        f"position({cut}, '\\n') > 0, concat(substring({cut}, 1, position({cut}, '\\n') - 1), ' {MASK}'), "
+        f"lengthUTF8({text}) <= {HEAD_CHARACTERS}, {text}, "
+        f"concat(if(position({cut}, ' ') = 0, '', replaceRegexpOne({cut}, ' [^ ]*$', '')), ' {MASK}'))"
+    )
+    return f"replaceRegexpAll({head}, '{VALUE_PATTERN}', '{MASK}')"
 
 
 class ShapeCounter:
