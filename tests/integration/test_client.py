@@ -333,13 +333,20 @@ async def test_first_record_when_the_program_ends(world: Ingest) -> None:
     assert [r.message for r in await world.records()] == ["last and only"]
 
 
-async def test_the_end_waits_no_longer_than_told(world: Ingest, link: Proxy) -> None:
+@pytest.mark.parametrize(
+    "send",
+    [
+        "Client({}, exit_seconds=0.5).send('never')",
+        "logging.basicConfig(handlers=[LogStreamHandler(url={}, exit_seconds=0.5)]); logging.error('never')",
+    ],
+    ids=["client", "handler"],
+)
+async def test_the_end_does_not_wait_for_what_is_away(world: Ingest, link: Proxy, send: str) -> None:
     # Nobody listens on the proxy's upstream: every connection is closed.
     script = f"""
-        import time, atexit
-        from logstream.client import Client
-        client = Client({link.url!r}, exit_seconds=0.5)
-        client.send("never")
+        import logging
+        from logstream.client import Client, LogStreamHandler
+        {send.format(repr(link.url))}
     """
     done = await run(script, world)
     assert done.returncode == 0

@@ -77,7 +77,7 @@ class Client:
         at_exit: bool = True,
         on_problem: Callable[[str], None] | None = None,
     ) -> None:
-        # httpx takes long to import: here, once, and neither with the package nor in the middle of a fork.
+        # httpx takes long to import: here, neither with the package nor with the first record, nor amid a fork.
         from logstream.client import sender, transport
 
         if when_full not in POLICIES:
@@ -106,6 +106,7 @@ class Client:
         self._sender: Sender | None = None
         self._thread: threading.Thread | None = None
         self._inherited: list[object] = []
+        self._make_sender()
         self._exit_hook = partial(_close, weakref.ref(self))
         if at_exit:
             atexit.register(self._exit_hook)
@@ -132,7 +133,7 @@ class Client:
 
         metadata: nested mappings get dotted names; values that are not strings are kept as their JSON text.
         """
-        with guard.taking() as wanted:
+        with guard.taking as wanted:
             if not wanted:
                 return
             try:

@@ -31,11 +31,15 @@ def sending() -> Iterator[None]:
         _state.sending = before
 
 
-@contextmanager
-def taking() -> Iterator[bool]:
-    """Around making one record; False when it must be left alone."""
-    _state.depth += 1
-    try:
-        yield not _state.sending and _state.depth <= MAX_DEPTH
-    finally:
+class _Taking:
+    # A class, for it is entered twice a record: a third of the time of a generator.
+    def __enter__(self) -> bool:
+        _state.depth += 1
+        return not _state.sending and _state.depth <= MAX_DEPTH
+
+    def __exit__(self, *_: object) -> None:
         _state.depth -= 1
+
+
+taking = _Taking()
+"""Around making one record; enters with False when it must be left alone."""

@@ -1,6 +1,7 @@
 """`logging` to LogStream."""
 
 import logging
+import time
 import traceback
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,7 @@ _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime
 # As OpenTelemetry's instrumentation of logging names them, and as people do.
 _TRACE_IDS = ("trace_id", "otelTraceID")
 _SPAN_IDS = ("span_id", "otelSpanID")
+_JUST_NOW = 1.0
 _NAMES = {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "TRACE", "NOTSET"}
 
 
@@ -28,6 +30,7 @@ class LogStreamHandler(logging.Handler):
             raise ValueError(f"{', '.join(options)}: give them to the client")
         super().__init__(level)
         self._owns = client is None
+        self._gave_up = float("-inf")
         self.client = client if client is not None else Client(at_exit=False, **options)
 
     def setFormatter(self, fmt: logging.Formatter | None) -> None:  # noqa: N802
@@ -41,7 +44,7 @@ class LogStreamHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Never raises and never waits for the network."""
-        with guard.taking() as wanted:
+        with guard.taking as wanted:
             if not wanted:
                 return
             try:
@@ -69,11 +72,13 @@ class LogStreamHandler(logging.Handler):
 
     def flush(self) -> None:
         """Send what is here, for at most the client's exit_seconds."""
-        self.client.flush()
+        if not self.client.flush():
+            self._gave_up = time.monotonic()
 
     def close(self) -> None:
         if self._owns:
-            self.client.close()
+            # `logging` flushes before it closes: what did not work is not waited for again.
+            self.client.close(0.0 if time.monotonic() - self._gave_up < _JUST_NOW else None)
         super().close()
 
 

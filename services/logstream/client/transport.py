@@ -1,5 +1,7 @@
 """One request to the collector and what its answer means; no retries here."""
 
+# What the first request would import otherwise: a child forked amid an import could never import the same again.
+import encodings.idna  # noqa: F401
 import gzip
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
