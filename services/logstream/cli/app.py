@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from logstream import __version__
-from logstream.cli import account, doctor, keys, ledger, login, output, search, send, server, tail, users
+from logstream.cli import account, doctor, import_, keys, ledger, login, output, search, send, server, tail, users
 from logstream.cli.failure import Failure
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 
 app.command()(server.up)
 app.command()(send.send)
+app.command(name="import")(import_.import_)
 app.command(name="search")(search.search)
 app.command()(tail.tail)
 app.command()(search.stats)

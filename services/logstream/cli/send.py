@@ -79,7 +79,7 @@ def send(
       journalctl -f -o cat | logstream send --service journal
     """
     target = resolve(context=context, api_key=api_key, ingest_url=ingest_url)
-    pairs = _pairs(metadata)
+    pairs = key_values(metadata)
     files, text = _sort_out(what or [], follow=follow)
 
     def defaults(name: str) -> Defaults:
@@ -103,7 +103,7 @@ def send(
             status = 0 if follow else 130
         finally:
             if not quiet:
-                _summary(sender.totals, form)
+                summarise(sender.totals, form)
     if status or sender.totals.rejected:
         raise typer.Exit(status or 1)
 
@@ -136,7 +136,7 @@ def _looks_like_path(text: str) -> bool:
     )
 
 
-def _pairs(metadata: list[str] | None) -> dict[str, str]:
+def key_values(metadata: list[str] | None) -> dict[str, str]:
     pairs: dict[str, str] = {}
     for item in metadata or []:
         name, found, value = item.partition("=")
@@ -215,7 +215,7 @@ def _send_files(
 ) -> None:
     from logstream.cli.progress import Progress
 
-    destination = f"{target.ingest_url} {_public(target.credential())}"
+    destination = f"{target.ingest_url} {public_part(target.credential())}"
     places = [PositionFile.of(path, destination, folder=state) for path in paths]
     if restart:
         for place in places:
@@ -260,12 +260,12 @@ def _send_next(sender: Sender, file: LogFile, place: PositionFile, defaults: Def
     return True
 
 
-def _public(credential: str) -> str:
+def public_part(credential: str) -> str:
     """The part of a key that names it without giving it away."""
     return credential[:12]
 
 
-def _summary(totals: Totals, form: Format) -> None:
+def summarise(totals: Totals, form: Format) -> None:
     if form is not Format.TABLE:
         output.write(output.to_json(totals.summary()))
         return

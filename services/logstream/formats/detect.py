@@ -40,14 +40,15 @@ class LineParser(Protocol):
 class Format:
     """How to read the lines of one file.
 
-    name: for a person. matched: the share of the sample's lines that fitted, 0 to 1. structured: the lines name
+    name: one of `names()`. matched: the share of the sample's lines that fitted, 0 to 1. times: the grammar of the
+    timestamps, "" where lines have none or name their fields. structured: the lines name
     their fields, so nothing but such a line begins an event.
     """
 
     name: str
     matched: float
     parsers: Sequence[LineParser] = field(repr=False)
-    timed: bool = True
+    times: str = ""
     structured: bool = False
 
     def parse(self, line: str) -> Parsed | None:
@@ -67,7 +68,7 @@ class Format:
         return None
 
 
-PLAIN = Format("plain text", 0.0, (), timed=False)
+PLAIN = Format("plain", 0.0, ())
 """Every line is a message."""
 
 
@@ -85,7 +86,7 @@ def detect(sample: Iterable[str], reading: Reading) -> Format:
 
 def names() -> list[str]:
     """Formats that can be asked for by name."""
-    return ["json", "logfmt", "plain", *dict.fromkeys(_short(layout) for layout in (*WHOLE, *HEADS))]
+    return ["json", "logfmt", "plain", *dict.fromkeys(layout.name for layout in (*WHOLE, *HEADS))]
 
 
 def named(name: str, sample: Iterable[str], reading: Reading) -> Format:
@@ -93,20 +94,16 @@ def named(name: str, sample: Iterable[str], reading: Reading) -> Format:
     if name == "plain":
         return PLAIN
     if name == "json":
-        return Format("JSON lines", 1.0, (JsonFormat(reading),), structured=True)
+        return Format("json", 1.0, (JsonFormat(reading),), structured=True)
     if name == "logfmt":
         return Format("logfmt", 1.0, (LogfmtFormat(reading),), structured=True)
-    layouts = [layout for layout in (*WHOLE, *HEADS) if _short(layout) == name]
+    layouts = [layout for layout in (*WHOLE, *HEADS) if layout.name == name]
     if not layouts:
         raise InvalidValue(f"there is no format {name}", field="format", limit=", ".join(names()))
     found = _textual(_sample(sample), reading, layouts)
     if found is None:
         raise InvalidValue(f"no line of the sample is of the format {name}", field="format")
     return found
-
-
-def _short(layout: Layout) -> str:
-    return layout.name
 
 
 def _sample(sample: Iterable[str]) -> list[str]:
@@ -159,8 +156,8 @@ def _textual(lines: list[str], reading: Reading, layouts: Sequence[Layout] = (*W
             seen |= candidate.matched
     best = chosen[0].parser
     _with_fallback(chosen, reading, lines)
-    name = f"{best.layout.name} ({best.position.grammar.name} time)" if best.position else best.layout.name
-    return Format(name, len(seen) / len(lines), [c.parser for c in chosen], timed=best.position is not None)
+    times = best.position.grammar.name if best.position is not None else ""
+    return Format(best.layout.name, len(seen) / len(lines), [c.parser for c in chosen], times)
 
 
 def _with_fallback(chosen: list[_Candidate], reading: Reading, lines: list[str]) -> None:

@@ -57,7 +57,7 @@ class Joiner:
         return event
 
     def _continues(self, line: str) -> bool:
-        if self._form.timed and not self._form.structured:
+        if self._form.times:
             return True
         return _HANGING.match(line) is not None
 

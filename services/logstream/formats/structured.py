@@ -63,7 +63,7 @@ class Moments:
 class JsonFormat:
     """One JSON object a line; nested keys are joined with dots."""
 
-    name = "JSON lines"
+    name = "json"
 
     def __init__(self, reading: Reading, moments: Moments | None = None) -> None:
         self._moments = moments or Moments(reading)

@@ -1,0 +1,224 @@
+"""`logstream import`: log files in the formats of other programs."""
+
+import secrets
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import typer
+
+from logstream.cli import output
+from logstream.cli.config import resolve
+from logstream.cli.failure import Failure
+from logstream.cli.follow import BATCH_BYTES, MAX_LINE_BYTES, LogFile
+from logstream.cli.importing import Plan, Wishes, make_plan, plan_for
+from logstream.cli.options import ApiKey, ContextName, Format, IngestUrl, Output
+from logstream.cli.position import PositionFile
+from logstream.cli.progress import Progress
+from logstream.cli.send import key_values, public_part, summarise
+from logstream.cli.sender import Sender
+from logstream.formats import events
+
+SHOWN = 10
+"""Events of each file that --dry-run shows."""
+
+
+def import_(
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(help="Files (plain, gzip, zstd) and folders; - is standard input.", show_default=False),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what is understood; send nothing.")] = False,
+    log_format: Annotated[
+        str, typer.Option("--format", help="The format's name, as --dry-run shows it. Default: found out.")
+    ] = "",
+    timezone: Annotated[
+        str, typer.Option("--timezone", help="Of times without one, like Europe/Berlin. Default: UTC.")
+    ] = "UTC",
+    year: Annotated[
+        int | None,
+        typer.Option("--year", min=1970, max=2261, help="Of dates without one. Default: the latest."),
+    ] = None,
+    day_first: Annotated[
+        bool | None,
+        typer.Option("--day-first/--month-first", help="How to read 04/05/2023. Default: see the file."),
+    ] = None,
+    service: Annotated[
+        str, typer.Option("--service", "-s", help="Service of all lines. Default: what they name, or the file's name.")
+    ] = "",
+    metadata: Annotated[
+        list[str] | None, typer.Option("--metadata", "-m", help="key=value for every log; may be repeated.")
+    ] = None,
+    state: Annotated[
+        Path | None, typer.Option("--state", help="Folder of the positions. Default: ~/.local/state/logstream/send.")
+    ] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Forget the position and send from the start.")] = False,
+    retry_for: Annotated[
+        float, typer.Option("--retry-for", min=0, help="Seconds to wait for a collector that is away.")
+    ] = 120.0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no summary.")] = False,
+    form: Output = Format.TABLE,
+    context: ContextName = None,
+    api_key: ApiKey = None,
+    ingest_url: IngestUrl = None,
+) -> None:
+    """Import log files: their format, times, levels and services are found out from their lines.
+
+    A run that was broken off goes on where it stopped when it is started again, and doubles nothing.
+
+    Examples:
+
+      logstream import --dry-run /var/log/syslog access.log.gz
+
+      logstream import /var/log/hadoop --timezone Europe/Berlin --service hadoop
+
+      zcat old.log.gz | logstream import - --service shop
+    """
+    wishes = Wishes(log_format, _zone(timezone), year, day_first, service, key_values(metadata))
+    paths = _files(what)
+    if dry_run:
+        for path in paths:
+            plan, lines = make_plan(path, wishes) if path is not None else _stdin_plan(wishes)[:2]
+            _show(str(path or "standard input"), plan, lines, form)
+        return
+    target = resolve(context=context, api_key=api_key, ingest_url=ingest_url)
+    # All are looked at before any is sent: a wrong option sends nothing.
+    plans = {path: make_plan(path, wishes)[0] for path in paths if path is not None}
+    with Sender(target, patience=retry_for, say=output.say) as sender:
+        try:
+            if None in paths:
+                _send_stdin(sender, wishes)
+            else:
+                destination = f"{target.ingest_url} {public_part(target.credential())} import"
+                with Progress(list(plans), sender.totals, follow=False, quiet=quiet) as progress:
+                    for path, plan in plans.items():
+                        place = PositionFile.of(path, destination, folder=state)
+                        if restart:
+                            place.forget()
+                        _send_file(sender, path, plan, place, progress)
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+        finally:
+            if not quiet:
+                summarise(sender.totals, form)
+    if sender.totals.rejected:
+        raise typer.Exit(1)
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise Failure(f"--timezone: there is no time zone {name}", status=2) from error
+
+
+def _files(what: list[str] | None) -> list[Path | None]:
+    """The files that are meant, those of folders included; [None] for standard input."""
+    if not what:
+        raise Failure("name the files to import, or - for standard input (see: logstream import --help)", status=2)
+    if what == ["-"]:
+        return [None]
+    found: list[Path | None] = []
+    for path in map(Path, what):
+        if path.is_dir():
+            inside = [p for p in path.rglob("*") if p.is_file() and not any(n.startswith(".") for n in p.parts[1:])]
+            if not inside:
+                raise Failure(f"there are no files in {path}", status=2)
+            found += sorted(inside)
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise Failure(f"there is no file {path}", status=2)
+    return list(dict.fromkeys(found))
+
+
+def _send_file(sender: Sender, path: Path, plan: Plan, place: PositionFile, progress: Progress) -> None:
+    file = LogFile(path, place.load(), follow=False, say=output.say)
+    try:
+        while not file.finished:
+            # What was under way when the last run broke off is sent again exactly as it was.
+            again = file.position is not None and file.position.planned is not None
+            chunk = file.next()
+            if chunk is None:
+                continue
+            if not again:
+                chunk = plan.whole(chunk)
+            place.save(chunk.position)
+            if records := plan.records(chunk.lines()):
+                sender.send(records, chunk.position.key(), where=_Where(path, chunk.position.offset))
+            place.save(file.done(chunk))
+            progress.update(file)
+    finally:
+        file.close()
+    place.forget()
+
+
+@dataclass(frozen=True, slots=True)
+class _Where:
+    """Names an event for a person."""
+
+    path: Path
+    offset: int
+
+    def __call__(self, index: int) -> str:
+        return f"{self.path}, event {index + 1} from byte {self.offset}"
+
+
+def _stdin_plan(wishes: Wishes) -> tuple[Plan, list[bytes], Iterator[bytes]]:
+    """The plan, the lines that it was made from, and all lines of standard input, these included."""
+    stdin = sys.stdin.buffer
+    head: list[bytes] = []
+    size = 0
+    while len(head) < 400 and size < BATCH_BYTES and (line := stdin.readline(MAX_LINE_BYTES)):
+        head.append(line)
+        size += len(line)
+    plan, lines = plan_for(b"".join(head), "stdin", time.time_ns(), wishes)
+
+    def everything() -> Iterator[bytes]:
+        yield from head
+        while line := stdin.readline(MAX_LINE_BYTES):
+            yield line
+
+    return plan, lines, everything()
+
+
+def _send_stdin(sender: Sender, wishes: Wishes) -> None:
+    plan, _, lines = _stdin_plan(wishes)
+    held: list[bytes] = []
+    size = 0
+    for line in lines:
+        # A batch ends before a line that begins an event.
+        if size >= BATCH_BYTES and (
+            size >= 4 * BATCH_BYTES or plan.form.parse(line.decode(errors="backslashreplace")) is not None
+        ):
+            _send_batch(sender, plan, held)
+            held, size = [], 0
+        held.append(line.removesuffix(b"\n"))
+        size += len(line)
+    _send_batch(sender, plan, held)
+
+
+def _send_batch(sender: Sender, plan: Plan, lines: list[bytes]) -> None:
+    if records := plan.records(lines):
+        sender.send(records, secrets.token_hex(16), where=lambda i: f"standard input, event {i + 1} of this batch")
+
+
+def _show(name: str, plan: Plan, lines: list[bytes], form: Format) -> None:
+    """What is understood of the beginning of a file."""
+    texts = (line.decode(errors="backslashreplace").removesuffix("\r") for line in lines)
+    rows = [plan.preview(event) for event in islice(events(texts, plan.form), SHOWN)]
+    if form is Format.TABLE:
+        times = f", times as {plan.form.times}" if plan.form.times else ""
+        output.write(
+            f"{output.clean(name)}: format '{plan.form.name}'{times}, {plan.form.matched:.0%} of the sample's lines"
+        )
+    else:
+        for row in rows:
+            row["format"] = plan.form.name
+            row["file"] = name
+    output.show(rows, ["timestamp", "level", "service", "component", "message", "metadata"], form, empty="no lines")

@@ -1,0 +1,137 @@
+"""Lines of a log file as records of requests, in the format that its beginning shows. No network."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta, tzinfo
+from pathlib import Path
+
+import msgspec
+
+from logstream.cli.failure import Failure
+from logstream.cli.follow import Chunk
+from logstream.cli.lines import guess_level
+from logstream.cli.source import open_source
+from logstream.clock import NS_PER_SECOND
+from logstream.errors import InvalidValue
+from logstream.formats import Format, Parsed, Reading, detect, events, named
+from logstream.record import LEVEL_LABELS
+
+SAMPLE_BYTES = 256 * 1024
+_SURE_NS = 10**18
+"""Times from here on (2001) are nanoseconds without doubt; earlier ones are written out."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TRACE = re.compile(r"[0-9a-f]{32}")
+_SPAN = re.compile(r"[0-9a-f]{16}")
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the user gave: "" and None mean that the file decides.
+
+    service: of every line. metadata: added to every record.
+    """
+
+    form: str = ""
+    zone: tzinfo = UTC
+    year: int | None = None
+    day_first: bool | None = None
+    service: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one file is read. changed_ns: when it was last changed, the time of lines before any other."""
+
+    form: Format
+    name: str
+    changed_ns: int
+    wishes: Wishes
+
+    def records(self, lines: Iterable[bytes]) -> list[bytes]:
+        """The JSON of the events of these lines. The same lines always give the same bytes."""
+        return [self._record(event) for event in events(map(_text, lines), self.form)]
+
+    def whole(self, chunk: Chunk) -> Chunk:
+        """`chunk` without its last event, which may go on behind it; unless it is the only one."""
+        if not self.form.parsers:
+            return chunk
+        lines = chunk.lines()
+        end = len(chunk.data)
+        for index in range(len(lines) - 1, 0, -1):
+            end -= len(lines[index]) + (1 if index < len(lines) - 1 or chunk.data.endswith(b"\n") else 0)
+            if self.form.parse(_text(lines[index])) is not None:
+                return Chunk(chunk.data[:end], replace(chunk.position, planned=chunk.position.offset + end))
+        return chunk
+
+    def preview(self, event: Parsed) -> dict[str, object]:
+        """What an event becomes, for a person."""
+        made: dict[str, object] = msgspec.json.decode(self._record(event))
+        metadata = dict(event.metadata)
+        made["timestamp"] = "none: the file's last change" if event.timestamp is None else _written(event.timestamp)
+        made["component"] = metadata.pop("component", "")
+        made["metadata"] = {**metadata, **self.wishes.metadata}
+        return made
+
+    def _record(self, event: Parsed) -> bytes:
+        metadata = {**event.metadata, **self.wishes.metadata}
+        made: dict[str, object] = {
+            "timestamp": _time(self.changed_ns if event.timestamp is None else event.timestamp),
+            "service": self.wishes.service or event.service or self.name,
+            "message": event.message or "(empty)",
+        }
+        level = LEVEL_LABELS[event.level - 1] if event.level is not None else guess_level(event.message)
+        if level:
+            made["level"] = level
+        for key, form in (("trace_id", _TRACE), ("span_id", _SPAN)):
+            if form.fullmatch(metadata.get(key, "")):
+                made[key] = metadata.pop(key)
+        if metadata:
+            made["metadata"] = metadata
+        return msgspec.json.encode(made)
+
+
+def _text(line: bytes) -> str:
+    return line.decode(errors="backslashreplace").removesuffix("\r")
+
+
+def _time(ns: int) -> int | str:
+    return ns if ns >= _SURE_NS else _written(ns)
+
+
+def _written(ns: int) -> str:
+    seconds, fraction = divmod(ns, NS_PER_SECOND)
+    return f"{(_EPOCH + timedelta(seconds=seconds)).isoformat()[:19]}.{fraction:09d}Z"
+
+
+def make_plan(path: Path, wishes: Wishes) -> tuple[Plan, list[bytes]]:
+    """How to read `path`, and the lines at its beginning. Raises Failure for what cannot be read as text."""
+    try:
+        source = open_source(path)
+    except OSError as error:
+        raise Failure(f"cannot read {path}: {error.strerror or error}") from error
+    try:
+        head = source.read_at(0, SAMPLE_BYTES)
+        changed = source.stat().st_mtime_ns
+    finally:
+        source.close()
+    if b"\0" in head and not wishes.form:
+        raise Failure(f"{path} is not text (it has zero bytes); --format plain sends it all the same", status=2)
+    return plan_for(head, path.name.partition(".")[0] or path.name, changed, wishes)
+
+
+def plan_for(head: bytes, name: str, changed_ns: int, wishes: Wishes) -> tuple[Plan, list[bytes]]:
+    """As `make_plan`, for a beginning that is in memory."""
+    lines: Sequence[bytes] = head.split(b"\n")
+    if len(lines) > 1 and (len(head) >= SAMPLE_BYTES or not lines[-1]):
+        # It may be cut, or is what stands behind the last line end: nothing.
+        lines = lines[:-1]
+    sample = [line.decode(errors="backslashreplace") for line in lines]
+    reading = Reading(changed_ns, zone=wishes.zone, day_first=wishes.day_first, year=wishes.year)
+    try:
+        form = named(wishes.form, sample, reading) if wishes.form else detect(sample, reading)
+    except InvalidValue as error:
+        known = f"; known formats: {error.limit}" if error.limit else ""
+        raise Failure(f"{name}: {error.message}{known}", status=2) from error
+    return Plan(form, name, changed_ns, wishes), list(lines)
