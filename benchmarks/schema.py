@@ -72,7 +72,7 @@ class Variant:
 _TOKENS = "lower(message) TYPE tokenbf_v1(16384, 2, 0) GRANULARITY 1"
 _AT_ONCE = {"materialize_skip_indexes_on_insert": "1"}
 _TEXT = _replace((_TOKENS, "message TYPE text(tokenizer = splitByNonAlpha, preprocessor = lower(message))"))
-_KEY = "toStartOfInterval(timestamp, INTERVAL 5 MINUTE), service, timestamp"
+_KEY = "intDiv(toUnixTimestamp64Nano(timestamp), 300000000000), service, timestamp"
 _MINUTES = (
     "PROJECTION minutes (SELECT toStartOfMinute(timestamp), service, level, count()"
     " GROUP BY toStartOfMinute(timestamp), service, level)"

@@ -1,12 +1,14 @@
 """The filters of the table let searches skip granules, for the very SQL that searches send."""
 
 import json
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 from tests.support.engine import EngineProcess
 
 from logstream.query.filter import LogFilter, to_sql
+from logstream.query.logs import _where
 from logstream.settings import StoreSettings
 from logstream.storage import schema
 from logstream.storage.store import Store
@@ -26,7 +28,8 @@ async def store(engine: EngineProcess) -> AsyncIterator[Store]:
         f"CREATE DATABASE {DATABASE}",
         schema.CREATE_LOGS.replace("{database}", DATABASE),
         (
-            f"INSERT INTO {TABLE} (timestamp, message, metadata, received_at) SELECT now64(9) - number / 1000,"
+            f"INSERT INTO {TABLE} (timestamp, message, metadata, received_at)"
+            " SELECT now64(9) - toIntervalMillisecond(500 * number),"
             " if(number = 50000, 'Rare needle timed out here', 'Order of a session'),"
             " map('request', toString(number)), now64(9) FROM numbers(100000)"
         ),
@@ -46,7 +49,7 @@ async def _granules(store: Store, where: str, parameters: dict[str, object], ind
     node = plan["Plan"]
     while "Indexes" not in node:
         (node,) = node["Plans"]
-    found = next(i for i in node["Indexes"] if i.get("Name") == index)
+    found = next(i for i in node["Indexes"] if index in {i.get("Name"), i["Type"]})
     return found["Initial Granules"], found["Selected Granules"]
 
 
@@ -61,3 +64,14 @@ async def test_the_exact_value_of_a_metadata_key_skips_granules(store: Store) ->
     asked, left = await _granules(store, "metadata['request'] = {value:String}", {"value": "50000"}, "metadata_values")
     assert asked > 5
     assert left == 1
+
+
+@pytest.mark.parametrize("minutes", [(0, 10), (300, 310), (700, 900)])
+async def test_bounds_of_time_skip_granules_by_the_primary_key(store: Store, minutes: tuple[int, int]) -> None:
+    now = time.time_ns()
+    begin, end = (now - offset * 60 * 10**9 for offset in reversed(minutes))
+    where = _where(LogFilter(start=begin, end=end))
+    asked, left = await _granules(store, where.sql, dict(where.parameters), "PrimaryKey")
+    assert asked > 10
+    # Fourteen hours lie in the table, about an hour in a granule.
+    assert left <= 2 + (minutes[1] - minutes[0]) // 60 + 1

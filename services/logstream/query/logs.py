@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from logstream.query.filter import Condition, LogFilter, to_sql
 from logstream.query.time import MIN_NS
 from logstream.record import Record
+from logstream.storage.schema import BUCKET, BUCKET_NS, NEWEST_FIRST
 from logstream.storage.store import Store
 from logstream.stream import Stream
 
@@ -18,8 +19,6 @@ _HOUR_NS = 60 * MINUTE_NS
 # Most questions end within the newest lines: look at little first, then at ever wider windows.
 _WINDOWS_NS = (_HOUR_NS, 6 * _HOUR_NS, 24 * _HOUR_NS, 7 * 24 * _HOUR_NS)
 
-_BUCKET = "toStartOfInterval({}, INTERVAL 5 MINUTE)"  # as in the table's ORDER BY, or it is not read in order
-_ROW_BUCKET = _BUCKET.format("timestamp")
 _LINE = "toUnixTimestamp64Nano(timestamp) AS ns, service, toInt8(level) AS number, message, metadata, trace_id, span_id"
 # The same for every read: the embedded engine pays for settings that change from one statement to the next.
 _SETTINGS: Mapping[str, object] = {"max_rows_to_group_by": 2_000_000, "max_memory_usage": 256 * 1024 * 1024}
@@ -60,8 +59,8 @@ class LogReader:
     async def _window(self, stream: Stream, logs: LogFilter, limit: int) -> list[Record]:
         where = _where(logs)
         rows = await self._store.query(
-            f"SELECT {_LINE} FROM {stream.database}.logs WHERE {where.sql} ORDER BY {_ROW_BUCKET} DESC, "  # noqa: S608
-            "timestamp DESC, partition DESC, offset DESC, row DESC LIMIT {limit:UInt32}",
+            f"SELECT {_LINE} FROM {stream.database}.logs WHERE {where.sql} ORDER BY {NEWEST_FIRST}, "  # noqa: S608
+            "partition DESC, offset DESC, row DESC LIMIT {limit:UInt32}",
             {**where.parameters, "limit": limit},
             settings=_SETTINGS,
         )
@@ -128,14 +127,13 @@ class LogReader:
 def _where(logs: LogFilter) -> Condition:
     """The filter, and its bounds on the bucket, too: the primary key skips by the bucket, the timestamp makes it exact.
 
-    The bucket is 32-bit time and saturates outside 1970–2106, so it stays monotonic: the bounds hold everywhere.
+    The bucket is monotonic, so the bounds hold everywhere.
     """
     condition = to_sql(logs)
     terms = [condition.sql]
     for value, name, comparison in ((logs.start, "f_start", ">="), (logs.end, "f_end", "<=")):
         if value is not None:
-            bound = _BUCKET.format(f"fromUnixTimestamp64Nano({{{name}:Int64}}, 'UTC')")
-            terms.append(f"{_ROW_BUCKET} {comparison} {bound}")
+            terms.append(f"{BUCKET} {comparison} intDiv({{{name}:Int64}}, {BUCKET_NS})")
     return Condition(" AND ".join(terms), condition.parameters)
 
 
