@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.engine import EngineProcess
+from tests.support.up import Cli, Up
 
 
 def pytest_configure() -> None:
@@ -26,3 +27,25 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
         yield process
     finally:
         process.close()
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """A real `logstream up`, for the tests of a module that leave it running; it stops in good order."""
+    folder = tmp_path_factory.mktemp("up")
+    # As somebody else may have made it before.
+    (folder / "data").mkdir(mode=0o755)
+    running = Up(folder)
+    try:
+        yield running.ready()
+        assert running.stop() == 0
+    finally:
+        running.sweep()
+
+
+@pytest.fixture(scope="module")
+def cli(up: Up) -> Cli:
+    """The command line of somebody at home who is logged in to `up`."""
+    home = Cli(up.folder / "home")
+    home("login", "--file", str(up.data / "first-login.json"))
+    return home

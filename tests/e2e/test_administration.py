@@ -3,33 +3,12 @@
 import json
 import stat
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.support.up import Cli, Up, eventually
 
 pytestmark = pytest.mark.engine
-
-
-@pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    folder = tmp_path_factory.mktemp("up")
-    # As somebody else may have made it before.
-    (folder / "data").mkdir(mode=0o755)
-    running = Up(folder)
-    try:
-        yield running.ready()
-        assert running.stop() == 0
-    finally:
-        running.sweep()
-
-
-@pytest.fixture(scope="module")
-def cli(up: Up) -> Cli:
-    home = Cli(up.folder / "home")
-    home("login", "--file", str(up.data / "first-login.json"))
-    return home
 
 
 def sql(up: Up, query: str) -> str:

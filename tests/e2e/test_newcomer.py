@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 import random
 import re
 import subprocess
@@ -10,11 +9,12 @@ import time
 import urllib.parse
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.loghub import LOGHUB
 from tests.support.up import Cli, Up, eventually
 
 from logstream.cli.lines import guess_level
@@ -24,28 +24,9 @@ pytestmark = pytest.mark.engine
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    running = Up(tmp_path_factory.mktemp("up"))
-    try:
-        yield running.ready()
-        assert running.stop() == 0
-    finally:
-        running.sweep()
-
-
-@pytest.fixture(scope="module")
-def cli(up: Up) -> Cli:
-    """A newcomer's home, logged in."""
-    home = Cli(up.folder / "home")
-    home("login", "--file", str(up.data / "first-login.json"))
-    return home
-
-
 def log_files(folder: Path) -> Sequence[Path]:
     """Real log files where there are some, else generated ones that are as uneven."""
-    loghub = Path(os.environ.get("LOGSTREAM_LOGHUB", ROOT.parent / "shared" / "data" / "loghub"))
-    if found := sorted(loghub.glob("*/*_2k.log")):
+    if found := sorted(LOGHUB.glob("*/*_2k.log")):
         return found
     dice = random.Random(7)
     folder.mkdir(exist_ok=True)

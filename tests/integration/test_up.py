@@ -7,31 +7,12 @@ import socket
 import stat
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.support.up import Cli, Up, eventually
 
 pytestmark = pytest.mark.engine
-
-
-@pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    """One for the tests that leave it running."""
-    running = Up(tmp_path_factory.mktemp("up"))
-    try:
-        yield running.ready()
-    finally:
-        running.sweep()
-
-
-@pytest.fixture(scope="module")
-def cli(up: Up) -> Cli:
-    """Logged in to `up`."""
-    home = Cli(up.folder / "home")
-    home("login", "--file", str(up.data / "first-login.json"))
-    return home
 
 
 def refused(folder: Path, *arguments: str, data: Path | None = None) -> str:
