@@ -229,8 +229,9 @@ async def test_httpx_does_not_log_into_what_it_sends(world: Ingest) -> None:
 
 async def test_a_child_sends_its_own_and_not_the_parents(world: Ingest) -> None:
     script = """
-        import os, sys
+        import os, sys, warnings
         from logstream.client import Client
+        warnings.simplefilter("ignore", DeprecationWarning)
         client = Client(flush_seconds=60, service="parent")
         client.send("before", metadata={"of": "parent"})
         child = os.fork()

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import logging.config
 import subprocess
 import sys
 import threading
@@ -32,7 +33,12 @@ class Kept(Client):
         return True
 
     def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self._buffer.take(0, lambda n: b'{"dropped":%d}' % n)]
+        """Everything that waits, as the records that would be sent."""
+        found: list[dict[str, Any]] = []
+        while self._buffer.pending:
+            found += map(json.loads, self._buffer.take(0, lambda n: b'{"dropped":%d}' % n))
+            self._buffer.done()
+        return found
 
 
 @pytest.fixture
@@ -165,18 +171,20 @@ def test_drop_oldest_keeps_the_newest_and_reports() -> None:
         client.send(f"{number}")
     stats = client.stats()
     assert stats.given == 100 == stats.dropped + stats.pending
-    *lines, report = client.lines()
-    assert [line["message"] for line in lines] == [str(n) for n in range(100 - len(lines), 100)]
-    assert report == {"dropped": 100 - len(lines)}
+    lines = client.lines()
+    messages = [line["message"] for line in lines if "message" in line]
+    assert messages == [str(n) for n in range(100 - len(messages), 100)]
+    assert [line for line in lines if "message" not in line] == [{"dropped": 100 - len(messages)}]
 
 
 def test_drop_newest_keeps_the_oldest() -> None:
     client = Kept(buffer_bytes=2000, batch_bytes=2000, when_full="drop_newest")
     for number in range(100):
         client.send(f"{number}")
-    *lines, report = client.lines()
-    assert [line["message"] for line in lines] == [str(n) for n in range(len(lines))]
-    assert report == {"dropped": 100 - len(lines)}
+    lines = client.lines()
+    messages = [line["message"] for line in lines if "message" in line]
+    assert messages == [str(n) for n in range(len(messages))]
+    assert [line for line in lines if "message" not in line] == [{"dropped": 100 - len(messages)}]
 
 
 def test_block_waits_for_room() -> None:
@@ -195,6 +203,32 @@ def test_block_waits_for_room() -> None:
         client.send(f"{number}")
     thread.join()
     assert client.stats().dropped == 0
+
+
+def test_a_full_buffer_is_not_lingered_over() -> None:
+    # Every batch here would wait for a minute, were it not for the bytes.
+    client = Kept(buffer_bytes=2000, batch_bytes=2000, when_full="drop_newest")
+    number = 0
+    while client._buffer._waiting_bytes < 1000:
+        client.send(f"{number}")
+        number += 1
+    assert len(client._buffer.take(60, lambda _: b"")) >= number - 1
+    assert client.stats().dropped == 0
+
+
+def test_logging_configures_it_from_a_mapping() -> None:
+    handler = {"class": "logstream.client.LogStreamHandler", "level": "INFO", "service": "shop", "when_full": "block"}
+    logging.config.dictConfig(
+        {
+            "version": 1, "disable_existing_loggers": False,
+            "handlers": {"logstream": handler}, "loggers": {"test.mapping": {"handlers": ["logstream"]}},
+        }
+    )  # fmt: skip
+    (made,) = logging.getLogger("test.mapping").handlers
+    assert isinstance(made, LogStreamHandler)
+    assert made.level == logging.INFO
+    logging.getLogger("test.mapping").removeHandler(made)
+    made.close()
 
 
 def test_block_gives_up_once_and_not_for_every_record() -> None:

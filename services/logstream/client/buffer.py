@@ -28,7 +28,8 @@ class Buffer:
         self._when_full = when_full
         self._block_seconds = block_seconds
         self._batch_records = batch_records
-        self._batch_bytes = batch_bytes
+        # Two batches must fit: while one is on its way the next is gathered, and a full buffer is not lingered over.
+        self._batch_bytes = min(batch_bytes, limit // 2)
         self.reset()
 
     def reset(self) -> None:

@@ -9,7 +9,6 @@ import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from logstream import __version__
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 MIB = 1 << 20
+MIN_BUFFER_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ class Client:
 
     url, api_key: else LOGSTREAM_INGEST_URL and LOGSTREAM_API_KEY, else this machine's collector and no key.
     service: of records that name none; else the program's name. metadata: added to every record.
-    batch_records, batch_bytes, flush_seconds: a batch goes when it has so many records or bytes (before compression)
-        or when its first record has waited so long.
+    batch_records, batch_bytes, flush_seconds: a batch goes when it has so many records or bytes (before compression;
+        at most half of buffer_bytes) or when its first record has waited so long.
     buffer_bytes: memory for records that wait; beyond it `when_full` decides: `drop_oldest`, `drop_newest`, or
         `block`, which waits up to block_seconds for room, once until there is room again, then drops the newest.
     timeout: seconds for each step of a request. exit_seconds: for sending what is left when the program ends.
@@ -85,13 +85,13 @@ class Client:
         for name, value in (("batch_records", batch_records), ("batch_bytes", batch_bytes), ("timeout", timeout)):
             if value <= 0:
                 raise ValueError(f"{name} must be greater than 0, not {value}")
-        if buffer_bytes < batch_bytes:
-            raise ValueError(f"buffer_bytes ({buffer_bytes}) must hold a batch (batch_bytes {batch_bytes})")
+        if buffer_bytes < MIN_BUFFER_BYTES:
+            raise ValueError(f"buffer_bytes must be at least {MIN_BUFFER_BYTES}, not {buffer_bytes}")
         self._url = transport.address(url or os.environ.get("LOGSTREAM_INGEST_URL") or DEFAULT_URL)
         self._api_key = (api_key or os.environ.get("LOGSTREAM_API_KEY") or "").strip()
         if not (self._api_key.isascii() and (self._api_key.isprintable())):
             raise ValueError("api_key has characters that no key has")
-        self._service = service or PurePath(sys.argv[0] if sys.argv else "").stem or "python"
+        self._service = service or _program()
         self._metadata = dict(flatten(metadata or {}))
         self._flush_seconds = flush_seconds
         self._when_full = when_full
@@ -266,6 +266,11 @@ class Client:
         self._sender = None
         self._thread = None
         self._buffer.reset()
+
+
+def _program() -> str:
+    name = os.path.splitext(os.path.basename(sys.argv[0] if sys.argv else ""))[0]
+    return "python" if name in ("", "-c", "-m") else name
 
 
 def _close(reference: "weakref.ref[Client]") -> None:
