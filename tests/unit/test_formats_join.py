@@ -2,6 +2,7 @@
 
 from logstream.formats import PLAIN, Reading, detect, events
 from logstream.formats.join import MAX_CHARS, MAX_LINES
+from logstream.formats.model import MAX_LINE_CHARS
 
 NOW = Reading(1_790_000_000 * 10**9)
 FIRST = "2023-01-01 00:00:00,123 ERROR app.views: it broke"
@@ -49,6 +50,14 @@ def test_an_event_of_too_many_characters_is_split() -> None:
     parts = list(events(lines, detect([FIRST], NOW)))
     assert all(len(p.message) <= MAX_CHARS for p in parts)
     assert sum(p.message.count("x") for p in parts) == 600_000
+
+
+def test_a_line_that_is_cut_says_so() -> None:
+    long = "x" * (MAX_LINE_CHARS + 1)
+    assert [(len(e.message), e.metadata) for e in events([long], PLAIN)] == [(MAX_LINE_CHARS, {"truncated": "true"})]
+    first, second = events([FIRST, long], detect([FIRST], NOW))
+    assert (first.message, first.metadata) == ("it broke", {"component": "app.views"})
+    assert second.metadata == {"component": "app.views", "continued": "true", "truncated": "true"}
 
 
 def test_text_before_the_first_timestamp_is_an_event_without_one() -> None:

@@ -122,6 +122,8 @@ CASES: list[tuple[str, str, str, Level | None, str, dict[str, str]]] = [
     ("Jul  1 09:01:05 mac com.example.xpc.daemon[1] (com.example.job[1344]): Endpoint active", "2026-07-01 09:01:05",
      "com.example.xpc.daemon", None, "Endpoint active",
      {"component": "com.example.xpc.daemon", "host": "mac", "pid": "1", "unit": "com.example.job[1344]"}),
+    ("Jul  2 10:11:20 mac Google Chrome Helper[35628]: deprecated", "2026-07-02 10:11:20", "Google Chrome Helper", None,
+     "deprecated", {"component": "Google Chrome Helper", "host": "mac", "pid": "35628"}),
     ("03-17 16:13:38.811  1702  2395 V WindowManager: freezing: x", "2026-03-17 16:13:38.811", "", Level.TRACE,
      "freezing: x", {"component": "WindowManager", "pid": "1702", "tid": "2395"}),
     ("20171224-0:7:20:44|Step_LSC|30002312|onChange 3579", "2017-12-24 00:07:20.044", "", None, "onChange 3579",

@@ -22,7 +22,6 @@ from logstream.cli.position import PositionFile
 from logstream.cli.progress import Progress
 from logstream.cli.send import key_values, public_part, summarise
 from logstream.cli.sender import Sender
-from logstream.formats import events
 
 SHOWN = 10
 """Events of each file that --dry-run shows."""
@@ -210,8 +209,7 @@ def _send_batch(sender: Sender, plan: Plan, lines: list[bytes]) -> None:
 
 def _show(name: str, plan: Plan, lines: list[bytes], form: Format) -> None:
     """What is understood of the beginning of a file."""
-    texts = (line.decode(errors="backslashreplace").removesuffix("\r") for line in lines)
-    rows = [plan.preview(event) for event in islice(events(texts, plan.form), SHOWN)]
+    rows = [plan.preview(event) for event in islice(plan.events(lines), SHOWN)]
     if form is Format.TABLE:
         times = f", times as {plan.form.times}" if plan.form.times else ""
         output.write(

@@ -1,7 +1,7 @@
 """Lines of a log file as records of requests, in the format that its beginning shows. No network."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
@@ -51,7 +51,11 @@ class Plan:
 
     def records(self, lines: Iterable[bytes]) -> list[bytes]:
         """The JSON of the events of these lines. The same lines always give the same bytes."""
-        return [self._record(event) for event in events(map(_text, lines), self.form)]
+        return [self._record(event) for event in self.events(lines)]
+
+    def events(self, lines: Iterable[bytes]) -> Iterator[Parsed]:
+        """What these lines tell. Bytes that are not UTF-8 are kept as \\xNN."""
+        return events(map(_text, lines), self.form)
 
     def whole(self, chunk: Chunk) -> Chunk:
         """`chunk` without its last event, which may go on behind it; unless it is the only one."""
@@ -93,7 +97,8 @@ class Plan:
 
 
 def _text(line: bytes) -> str:
-    return line.decode(errors="backslashreplace").removesuffix("\r")
+    # Editors and Windows begin files with a byte order mark.
+    return line.decode(errors="backslashreplace").removesuffix("\r").removeprefix("\ufeff")
 
 
 def _time(ns: int) -> int | str:
@@ -127,7 +132,7 @@ def plan_for(head: bytes, name: str, changed_ns: int, wishes: Wishes) -> tuple[P
     if len(lines) > 1 and (len(head) >= SAMPLE_BYTES or not lines[-1]):
         # It may be cut, or is what stands behind the last line end: nothing.
         lines = lines[:-1]
-    sample = [line.decode(errors="backslashreplace") for line in lines]
+    sample = [_text(line) for line in lines]
     reading = Reading(changed_ns, zone=wishes.zone, day_first=wishes.day_first, year=wishes.year)
     try:
         form = named(wishes.form, sample, reading) if wishes.form else detect(sample, reading)

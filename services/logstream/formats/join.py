@@ -36,9 +36,11 @@ class Joiner:
             return None
         parsed = self._form.parse(line)
         if parsed is None:
+            marks = {"truncated": "true"} if len(line) > MAX_LINE_CHARS else {}
+            line = line[:MAX_LINE_CHARS].rstrip()
             if self._open is not None and self._continues(line):
-                return self._append(line[:MAX_LINE_CHARS].rstrip())
-            parsed = Parsed(None, None, "", line[:MAX_LINE_CHARS].rstrip())
+                return self._append(line, marks)
+            parsed = Parsed(None, None, "", line, marks)
         finished = self.flush()
         if parsed.timestamp is None:
             parsed.timestamp = self._time
@@ -61,13 +63,13 @@ class Joiner:
             return True
         return _HANGING.match(line) is not None
 
-    def _append(self, line: str) -> Parsed | None:
+    def _append(self, line: str, marks: dict[str, str]) -> Parsed | None:
         blank = min(self._blank, MAX_LINES)
         self._blank = 0
         if len(self._more) + blank >= MAX_LINES or self._chars + len(line) + blank > MAX_CHARS:
             full = self.flush()
             assert full is not None
-            self._open = replace(full, message=line, metadata={**full.metadata, "continued": "true"})
+            self._open = replace(full, message=line, metadata={**full.metadata, "continued": "true", **marks})
             self._chars = len(line)
             return full
         self._more += [""] * blank

@@ -32,7 +32,9 @@ _IDS = r"(?:(?P<pid>\d{1,10}+)\s{1,8}+(?:(?P<tid>\d{1,10}+)\s{1,8}+)?)?"
 _S = r"\s{1,30}+"
 _MESSAGE = r"(?P<message>.*)"
 _TAG = (
-    r"(?P<component>[^\s:\[\]]{1,100}+(?: [^\s:\[\]]{1,100}+)?)(?:\[(?P<pid>[\w.-]{1,40}+)\])?"
+    # A name of several words (Google Chrome Helper) is sure only where a process id follows.
+    r"(?P<component>[^\s:\[\]]{1,100}+(?:(?: [^\s:\[\]]{1,100}+){1,3}+(?=\[)|(?: [^\s:\[\]]{1,100}+)?))"
+    r"(?:\[(?P<pid>[\w.-]{1,40}+)\])?"
     r"(?: \((?P<unit>[^()\s]{1,200}+)\))?:(?:\s{1,8}+|$)"
 )
 

@@ -165,7 +165,7 @@ def program(component: str) -> str:
     return name[0] if name else component
 
 
-_PROGRAM = re.compile(r"[^\s(/\[]{1,200}+(?: [A-Za-z][^\s(/\[]{0,200}+)?")
+_PROGRAM = re.compile(r"[^\s(/\[]{1,200}+(?: [A-Za-z][^\s(/\[]{0,200}+){0,3}+")
 
 
 def find_positions(line: str) -> Sequence[Position]:
