@@ -179,6 +179,10 @@ def test_what_has_no_format_is_plain_text(sample: list[str]) -> None:
     assert detect(sample, NOW) is PLAIN
 
 
+def test_a_time_in_one_of_many_lines_makes_no_format() -> None:
+    assert detect(["Backup begun at 2023-01-01 00:00:00", *(f"copied file {i}" for i in range(99))], NOW) is PLAIN
+
+
 def test_a_format_can_be_asked_for() -> None:
     sample = ["Jun 14 15:16:01 combo sshd[1]: a"]
     assert named("time and message", sample, NOW).parse(sample[0]) == Parsed(

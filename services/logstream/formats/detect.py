@@ -23,6 +23,9 @@ _POSITIONS = 4
 """Places of timestamps that are tried with every head."""
 _OTHERS = 3
 """Candidates tried after the best one, when a line does not fit it."""
+_SELDOM = 0.05
+"""Where fewer of the lines that are not indented than this have a timestamp, it is part of some message: to join all
+others to those would make a few events of a whole file."""
 _ENOUGH = 0.5
 """Share of the sample (of the lines that are no continuation) that a structured format must match."""
 
@@ -81,7 +84,9 @@ def detect(sample: Iterable[str], reading: Reading) -> Format:
         share = sum(parser.parse(line) is not None for line in lines) / len(lines)
         if share >= _ENOUGH:
             return Format(parser.name, share, (parser,), structured=True)
-    return _textual(lines, reading) or PLAIN
+    found = _textual(lines, reading)
+    begin = sum(1 for line in lines if not line[0].isspace()) or 1
+    return found if found is not None and found.matched * len(lines) >= _SELDOM * begin else PLAIN
 
 
 def names() -> list[str]:
