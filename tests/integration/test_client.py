@@ -200,12 +200,12 @@ async def test_quota_is_waited_for(world: Ingest) -> None:
     key, _ = await world.create_key(quota=Quota(records_per_second=200))
     await world.gate.refresh()
     client = Client(url(world), key, batch_records=200, flush_seconds=60, on_problem=lambda _: None)
-    for number in range(600):
+    for number in range(800):
         client.send(f"line {number}")
     assert await asyncio.to_thread(client.close, 30)
-    assert client.stats().accepted == 600
+    assert client.stats().accepted == 800
     assert client.stats().retries > 0
-    assert len(await world.records()) == 600
+    assert len(await world.records()) == 800
 
 
 async def test_httpx_does_not_log_into_what_it_sends(world: Ingest) -> None:
@@ -337,8 +337,8 @@ async def test_first_record_when_the_program_ends(world: Ingest) -> None:
 @pytest.mark.parametrize(
     "send",
     [
-        "Client({}, exit_seconds=0.5).send('never')",
-        "logging.basicConfig(handlers=[LogStreamHandler(url={}, exit_seconds=0.5)]); logging.error('never')",
+        "Client({}, exit_seconds=1.5).send('never')",
+        "logging.basicConfig(handlers=[LogStreamHandler(url={}, exit_seconds=1.5)]); logging.error('never')",
     ],
     ids=["client", "handler"],
 )
