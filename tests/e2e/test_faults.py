@@ -6,7 +6,6 @@ import os
 import resource
 import signal
 import socket
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks import crash, harness
+from tests.support.disk import small_disk
 
 
 def _post(running: harness.Platform, body: bytes, **headers: str) -> tuple[int, dict[str, str], dict[str, object]]:
@@ -163,44 +163,30 @@ def test_a_stalled_engine_holds_up_ingestion_only_at_the_logs_limit(tmp_path: Pa
 
 @pytest.mark.slow
 def test_too_little_free_disk_is_503_and_recovers(tmp_path: Path) -> None:
-    """A small file system that is really full: a tmpfs of the test's own."""
-    mount = tmp_path / "disk"
-    mount.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160m", "tmpfs", str(mount)], check=False).returncode:
-        if os.environ.get("CI") == "true":
-            pytest.fail("a tmpfs cannot be mounted here, and CI must run this test")
-        pytest.skip("NOT TESTED: the full disk needs the right to mount a tmpfs (run as root)")
-    try:
-        floor = 24 * 1024 * 1024
-        with _platform(mount, LOGSTREAM_BUS_MIN_FREE_DISK_BYTES=str(floor)) as running:
-            assert _post(running, _lines(10, "before"))[0] == 202
-            _eventually_stored(running, "before", 10)
-            filler = mount / "filler"
-            free = os.statvfs(mount).f_bavail * os.statvfs(mount).f_frsize
-            with filler.open("wb") as file:
-                file.truncate(0)
-                written = 0
-                with contextlib.suppress(OSError):
-                    while written < free:
-                        written += file.write(bytes(min(1 << 20, free - written)))
-                        file.flush()
-            status, headers, answer = 202, {}, {}
-            for _ in range(200):
-                status, headers, answer = _post(running, _lines(10, "full"))
-                if status != 202:
-                    break
-                time.sleep(0.05)
-            assert status == 503, answer
-            assert int(headers["retry-after"]) >= 1
-            assert running.process.poll() is None
-            filler.unlink()
-            deadline = time.monotonic() + 60
-            while _post(running, _lines(10, "again"))[0] != 202:
-                assert time.monotonic() < deadline, "ingestion did not recover after space came back"
-                time.sleep(0.2)
-            _eventually_stored(running, "again", 10)
-    finally:
-        subprocess.run(["umount", "-l", str(mount)], check=True)
+    """A small file system that is really full."""
+    floor = 24 * 1024 * 1024
+    with (
+        small_disk(tmp_path / "disk", 160) as disk,
+        _platform(disk.path, LOGSTREAM_BUS_MIN_FREE_DISK_BYTES=str(floor)) as running,
+    ):
+        assert _post(running, _lines(10, "before"))[0] == 202
+        _eventually_stored(running, "before", 10)
+        disk.fill()
+        status, headers, answer = 202, {}, {}
+        for _ in range(200):
+            status, headers, answer = _post(running, _lines(10, "full"))
+            if status != 202:
+                break
+            time.sleep(0.05)
+        assert status == 503, answer
+        assert int(headers["retry-after"]) >= 1
+        assert running.process.poll() is None
+        disk.empty()
+        deadline = time.monotonic() + 60
+        while _post(running, _lines(10, "again"))[0] != 202:
+            assert time.monotonic() < deadline, "ingestion did not recover after space came back"
+            time.sleep(0.2)
+        _eventually_stored(running, "again", 10)
 
 
 def test_a_low_limit_of_open_files_is_no_limit_of_connections(tmp_path: Path) -> None:

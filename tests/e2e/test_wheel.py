@@ -25,7 +25,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=False, capture_output=True, text=True,
     )  # fmt: skip
     if built.returncode != 0 and "hatchling" in built.stdout + built.stderr and "requirement" in built.stdout:
-        pytest.skip("the build backend cannot be fetched here")
+        if os.environ.get("CI") == "true":
+            pytest.fail("the build backend cannot be fetched here, and CI must run this test")
+        pytest.skip("NOT TESTED: the build backend cannot be fetched here")
     assert built.returncode == 0, built.stdout + built.stderr
     return next(folder.glob("*.whl"))
 

@@ -2,12 +2,12 @@
 
 import http.client
 import struct
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
+from tests.support.disk import small_disk
 from tests.support.engine import EngineProcess
 
 pytestmark = pytest.mark.engine
@@ -122,23 +122,15 @@ def test_a_memory_limit_is_told_and_no_request_lifts_the_servers(tmp_path: Path)
 
 
 def test_a_full_disk_is_told(tmp_path: Path) -> None:
-    """On a file system of 64 MB, where the machine allows mounting one."""
-    small = tmp_path / "small"
-    small.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64m", "none", small], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("file systems cannot be mounted here")
-    engine = EngineProcess(small / "data")
-    try:
-        engine.start()
-        _post(engine, "CREATE TABLE d (s String CODEC(NONE)) ENGINE = MergeTree ORDER BY tuple()")
-        answers = [_post(engine, "INSERT INTO d FORMAT LineAsString", b"x" * 999_999 + b"\n") for _ in range(80)]
-        stored = answers.count((200, ""))
-        assert 10 < stored < 80
-        assert {code for status, code in answers if status != 200} <= {"243", "75", "1001"}
-        assert _post(engine, "SELECT count() FROM d") == (200, str(stored))
-    finally:
-        engine.close()
-        subprocess.run(["umount", small], check=True)
+    with small_disk(tmp_path / "small", 64) as disk:
+        engine = EngineProcess(disk.path / "data")
+        try:
+            engine.start()
+            _post(engine, "CREATE TABLE d (s String CODEC(NONE)) ENGINE = MergeTree ORDER BY tuple()")
+            answers = [_post(engine, "INSERT INTO d FORMAT LineAsString", b"x" * 999_999 + b"\n") for _ in range(80)]
+            stored = answers.count((200, ""))
+            assert 10 < stored < 80
+            assert {code for status, code in answers if status != 200} <= {"243", "75", "1001"}
+            assert _post(engine, "SELECT count() FROM d") == (200, str(stored))
+        finally:
+            engine.close()

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import zlib
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 from logstream.collector.budget import Hold
@@ -94,7 +95,7 @@ class _Stream(Protocol):
     def unused_data(self) -> bytes: ...
 
 
-class _Decompressor:
+class _Decompressor(ABC):
     """One compressed stream after another, in steps of bounded work. Input is fed in pieces: what a decompressor
     does not use it copies, and a body of many tiny streams would be copied once for each of them."""
 
@@ -113,8 +114,8 @@ class _Decompressor:
                 return out
         return b""
 
-    def _decompress(self, limit: int) -> bytes:
-        raise NotImplementedError
+    @abstractmethod
+    def _decompress(self, limit: int) -> bytes: ...
 
     @property
     def finished(self) -> bool:
