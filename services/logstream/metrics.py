@@ -9,7 +9,9 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 
 # Collector
 INGEST_REQUESTS = Counter("logstream_ingest_requests", "Requests to /ingest by answer.", ["status"])
-INGEST_ACCEPTED = Counter("logstream_ingest_accepted_records", "Records answered 202.", ["stream"])
+INGEST_ACCEPTED = Counter(
+    "logstream_ingest_accepted_records", "Records answered 202, repeats under an Idempotency-Key left out.", ["stream"]
+)
 INGEST_REJECTED = Counter("logstream_ingest_rejected_records", "Records named in an answer as rejected.", ["code"])
 INGEST_BYTES = Counter("logstream_ingest_body_bytes", "Body bytes received, as sent.", ["stream"])
 INGEST_TRUNCATED = Counter("logstream_ingest_truncated_records", "Records with a value cut to its limit.", ["stream"])

@@ -16,7 +16,7 @@ import json
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -157,8 +157,3 @@ def _address(text: str) -> str:
     text = text.rstrip("/")
     # People paste the endpoint they use with curl.
     return text.removesuffix("/ingest")
-
-
-def without_session(context: Context) -> Context:
-    """The context after a logout."""
-    return replace(context, session="")
