@@ -7,9 +7,11 @@
     ├── Forbidden 403            a known caller lacks the scope or the role
     ├── NotFound 404
     ├── Conflict 409             it exists already, or the state forbids it
+    │   └── ReadCancelled 409    a read was cancelled, by request or because its client left
     ├── TooLarge 413             body, decompressed size, number of records
     ├── UnsupportedEncoding 415  content type or content encoding
     ├── KeyReused 422            an Idempotency-Key came again with another body
+    ├── TooExpensive 422         a read exceeds a limit of time, rows, bytes or memory: ask for less, not again
     ├── TooMany 429              quota, login throttle, cap on clients (`retry_after`)
     └── Unavailable 503          (`retry_after`)
         ├── BusUnavailable       the log cannot take a record now
@@ -90,6 +92,10 @@ class Conflict(LogStreamError):
     status = 409
 
 
+class ReadCancelled(Conflict):
+    code = "cancelled"
+
+
 class TooLarge(LogStreamError):
     code = "too_large"
     status = 413
@@ -102,6 +108,13 @@ class UnsupportedEncoding(LogStreamError):
 
 class KeyReused(LogStreamError):
     code = "idempotency_key_reused"
+    status = 422
+
+
+class TooExpensive(LogStreamError):
+    """Not 408, after which clients repeat by themselves, and not 413, which is about what is sent or answered."""
+
+    code = "query_too_expensive"
     status = 422
 
 

@@ -145,6 +145,34 @@ class ApiSettings(_Settings):
     ingest_url: str = Field("http://127.0.0.1:8080", description="Where the collector is, for the page at /docs.")
     cors_origins: tuple[str, ...] = Field(("*",), description="Origins browsers may read from; keys are not cookies.")
     max_limit: int = Field(10_000, ge=1, description="Rows one /logs answer may have.")
+    max_query_days: float | None = Field(
+        None,
+        gt=0,
+        description="Longest time range of a read; over it 400. None: any, since time is bounded.",
+    )
+    max_query_seconds: float | None = Field(
+        None, gt=0, description="Execution time of a read's statement; over it 422. None: the store's query timeout."
+    )
+    max_rows_read: int | None = Field(
+        None, ge=1, description="Rows one statement may read; over it 422. None: as many as it can in its time."
+    )
+    max_bytes_read: int | None = Field(
+        None,
+        ge=1,
+        description="Uncompressed bytes one statement may read; over it 422. None: as many as it can in its time.",
+    )
+    max_result_bytes: int | None = Field(
+        None, ge=MIB, description="Bytes of a statement's answer; over it 413. None: the store's max_result_bytes."
+    )
+    max_reads: int = Field(
+        4, ge=1,
+        description="Reads that run side by side: ingestion and merges keep the rest of the engine's connections.",
+    )  # fmt: skip
+    max_reads_per_key: int = Field(
+        3, ge=1, description="Of one key or person: one busy caller leaves a turn to the others."
+    )
+    max_waiting_reads: int = Field(64, ge=0, description="Reads that wait for a turn, callers in turn; then 429.")
+    max_waiting_reads_per_key: int = Field(32, ge=0, description="Of one key or person; then 429.")
     tail_max_clients: int = Field(200, ge=1, description="Tail clients per process; the next one gets a visible 429.")
     tail_queue_records: int = Field(
         10_000,

@@ -13,7 +13,7 @@ _MEANING = {
     409: "It exists already, or its state forbids it",
     413: "The request is too large",
     415: "The content type or encoding is not known",
-    422: "The Idempotency-Key came before with another body",
+    422: "The Idempotency-Key came before with another body, or a read exceeds a limit of time, rows, bytes or memory",
     429: "Too many attempts; wait as long as Retry-After says",
     503: "Temporarily unavailable; wait as long as Retry-After says",
 }

@@ -4,9 +4,11 @@ from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
 
+from logstream.api.running import Reads, Turns
 from logstream.auth.gate import Gate
 from logstream.bus.protocol import Bus
-from logstream.clock import Clock
+from logstream.clock import NS_PER_SECOND, Clock
+from logstream.query.limits import QueryLimits
 from logstream.query.logs import LogReader
 from logstream.query.tail import Tail, TailClients
 from logstream.settings import ApiSettings
@@ -23,12 +25,24 @@ class Services:
     store: Store
     gate: Gate
     clock: Clock
+    limits: QueryLimits = field(init=False)
+    reads: Reads = field(init=False)
     reader: LogReader = field(init=False)
     tail_clients: TailClients = field(init=False)
     _tails: dict[Stream, Tail] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.reader = LogReader(self.store)
+        settings = self.settings
+        self.limits = query_limits(settings)
+        self.reads = Reads(
+            Turns(
+                running=settings.max_reads,
+                running_per_key=settings.max_reads_per_key,
+                waiting=settings.max_waiting_reads,
+                waiting_per_key=settings.max_waiting_reads_per_key,
+            )
+        )
+        self.reader = LogReader(self.store, self.limits)
         self.tail_clients = TailClients(self.settings.tail_max_clients)
 
     def tail(self, stream: Stream) -> Tail:
@@ -44,6 +58,18 @@ class Services:
         """End all tails; their clients reconnect with their cursors."""
         for tail in self._tails.values():
             await tail.close()
+
+
+def query_limits(settings: ApiSettings) -> QueryLimits:
+    """The limits of one read."""
+    days = settings.max_query_days
+    return QueryLimits(
+        span_ns=None if days is None else int(days * 86_400 * NS_PER_SECOND),
+        seconds=settings.max_query_seconds,
+        rows_read=settings.max_rows_read,
+        bytes_read=settings.max_bytes_read,
+        result_bytes=settings.max_result_bytes,
+    )
 
 
 def services_of(connection: HTTPConnection) -> Services:

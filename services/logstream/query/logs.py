@@ -4,10 +4,11 @@ The table is ordered by (five-minute bucket, service, timestamp). Sorting by buc
 same order as by timestamp alone, and lets the engine read the table backwards and stop at the limit.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from logstream.query.filter import Condition, LogFilter, to_sql
+from logstream.query.limits import QueryLimits
 from logstream.query.time import MIN_NS
 from logstream.record import Record
 from logstream.storage.schema import BUCKET, BUCKET_NS, NEWEST_FIRST
@@ -20,8 +21,6 @@ _HOUR_NS = 60 * MINUTE_NS
 _WINDOWS_NS = (_HOUR_NS, 6 * _HOUR_NS, 24 * _HOUR_NS, 7 * 24 * _HOUR_NS)
 
 _LINE = "toUnixTimestamp64Nano(timestamp) AS ns, service, toInt8(level) AS number, message, metadata, trace_id, span_id"
-# The same for every read: the embedded engine pays for settings that change from one statement to the next.
-_SETTINGS: Mapping[str, object] = {"max_rows_to_group_by": 2_000_000, "max_memory_usage": 256 * 1024 * 1024}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +43,9 @@ class Stored:
 class LogReader:
     """Questions to the store. Every method raises StoreUnavailable, and TooLarge for an answer over the size limit."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, limits: QueryLimits | None = None) -> None:
         self._store = store
+        self._limits = limits or QueryLimits()
 
     async def logs(self, stream: Stream, logs: LogFilter, *, limit: int, now_ns: int) -> list[Record]:
         """At most `limit` lines, newest first; lines of one instant in the reverse order of their arrival."""
@@ -62,7 +62,7 @@ class LogReader:
             f"SELECT {_LINE} FROM {stream.database}.logs WHERE {where.sql} ORDER BY {NEWEST_FIRST}, "  # noqa: S608
             "partition DESC, offset DESC, row DESC LIMIT {limit:UInt32}",
             {**where.parameters, "limit": limit},
-            settings=_SETTINGS,
+            settings=self._limits.settings,
         )
         return [Record(*row) for row in rows.rows]
 
@@ -75,7 +75,7 @@ class LogReader:
             f"count() AS lines FROM {stream.database}.logs WHERE {where.sql} "
             "GROUP BY minute ORDER BY minute DESC LIMIT {limit:UInt32}",
             {**where.parameters, "limit": limit},
-            settings=_SETTINGS,
+            settings=self._limits.settings,
         )
         return [MinuteCount(minute, count) for minute, count in reversed(rows.rows)]
 
@@ -109,7 +109,7 @@ class LogReader:
                 "end": end,
                 "limit": limit,
             },
-            settings=_SETTINGS,
+            settings=self._limits.settings,
         )
         return [Stored(offset, row, Record(*line)) for offset, row, *line in rows.rows]
 
@@ -119,7 +119,7 @@ class LogReader:
             f"SELECT toString(key_id), count() FROM {stream.database}.logs "  # noqa: S608
             "WHERE incarnation = {incarnation:UInt32} GROUP BY key_id",
             {"incarnation": incarnation},
-            settings=_SETTINGS,
+            settings=self._limits.settings,
         )
         return {str(key): int(count) for key, count in rows.rows}
 
