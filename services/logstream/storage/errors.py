@@ -7,9 +7,11 @@ not known here included, means "try again": a stream that stands still is visibl
 wrong "never" would send accepted records to the dead letters.
 """
 
+from collections.abc import Mapping
+
 from clickhouse_connect.driver.exceptions import ClickHouseError, Error, OperationalError
 
-from logstream.errors import LogStreamError, StoreRefused, StoreUnavailable, TooLarge
+from logstream.errors import LogStreamError, StoreRefused, StoreUnavailable, TooExpensive, TooLarge
 
 REFUSED: dict[int, str] = {
     6: "CANNOT_PARSE_TEXT",
@@ -50,7 +52,7 @@ REFUSED: dict[int, str] = {
 """Codes of an INSERT that say its rows can never be stored."""
 
 TOO_MUCH: dict[int, str] = {158: "TOO_MANY_ROWS", 307: "TOO_MANY_BYTES", 396: "TOO_MANY_ROWS_OR_BYTES"}
-"""Codes of a read whose answer is larger than `StoreSettings.max_result_bytes`."""
+"""Codes of a statement whose answer is larger than `max_result_bytes`."""
 
 BUSY: dict[int, str] = {
     3: "UNEXPECTED_END_OF_FILE",
@@ -75,6 +77,34 @@ BUSY: dict[int, str] = {
 }
 """Codes of a read that pass by themselves."""
 
+# (codes, words of the message, the setting, the limit's name in the answer, what the read did)
+_EXPENSIVE: tuple[tuple[frozenset[int], str, str, str, str], ...] = (
+    (
+        frozenset({159, 160}), "", "max_execution_time", "seconds",
+        "takes longer than {:g} s: narrow the time range or the filter",
+    ),
+    (
+        frozenset({158}), "GROUP BY", "max_rows_to_group_by", "groups",
+        "makes more than {} groups: group by fewer fields, or narrow the time range",
+    ),
+    (
+        frozenset({158}), "max_rows_to_read", "max_rows_to_read", "rows_read",
+        "has to look at more than {} rows: narrow the time range or the filter",
+    ),
+    (
+        frozenset({158}), "rows or bytes to read", "max_rows_to_read", "rows_read",
+        "has to look at more than {} rows: narrow the time range or the filter",
+    ),
+    (
+        frozenset({307}), "rows or bytes to read", "max_bytes_to_read", "bytes_read",
+        "has to look at more than {} bytes: narrow the time range or the filter",
+    ),
+    (
+        frozenset({241}), "Query memory limit", "max_memory_usage", "memory",
+        "needs more than {} bytes of memory: narrow the time range, or group and sort by less",
+    ),
+)  # fmt: skip
+
 
 def _code(error: ClickHouseError) -> int:
     return (error.code or 0) if isinstance(error, Error) else 0
@@ -88,12 +118,31 @@ def insert_error(error: ClickHouseError) -> StoreUnavailable | StoreRefused:
     return StoreUnavailable(f"ClickHouse did not take the insert: {error}")
 
 
-def query_error(error: ClickHouseError) -> LogStreamError:
+def query_error(error: ClickHouseError, limits: Mapping[str, object] | None = None) -> LogStreamError:
     """What a failed statement means: StoreUnavailable when it may work later, TooLarge when its answer exceeds
-    the limit, StoreRefused for everything else (the statement is wrong)."""
+    the limit, StoreRefused for everything else (the statement is wrong).
+
+    limits: the settings of somebody's read; then what exceeds one of them is TooExpensive, which asking again does
+    not cure. What LogStream asks on its own behalf stays StoreUnavailable: it has no other way than to ask again.
+    """
     code = _code(error)
+    if limits is not None and (expensive := _too_expensive(code, str(error), limits)) is not None:
+        return expensive
     if code in TOO_MUCH:
-        return TooLarge("the answer is larger than the store's max_result_bytes; ask for less", field="limit")
+        limit = (limits or {}).get("max_result_bytes")
+        return TooLarge(
+            "the answer is larger than the store's max_result_bytes; ask for less",
+            field="limit",
+            limit=limit if isinstance(limit, int) else None,
+        )
     if code in BUSY or code == 0 or isinstance(error, OperationalError):
         return StoreUnavailable(f"ClickHouse cannot answer now: {error}")
     return StoreRefused(f"ClickHouse refused the statement: {error}", clickhouse_code=code)
+
+
+def _too_expensive(code: int, text: str, limits: Mapping[str, object]) -> TooExpensive | None:
+    for codes, words, setting, field, does in _EXPENSIVE:
+        limit = limits.get(setting)
+        if code in codes and words in text and isinstance(limit, int | float):
+            return TooExpensive(f"the read {does.format(limit)}", field=field, limit=limit)
+    return None

@@ -6,7 +6,7 @@ The client is clickhouse-connect's async one; the embedded engine and a real Cli
 import asyncio
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -20,6 +20,7 @@ from logstream.settings import StoreSettings
 from logstream.storage import migrations, schema
 from logstream.storage.block import COLUMNS, PROVENANCE
 from logstream.storage.errors import insert_error, query_error
+from logstream.storage.progress import COST, RUNNING, Progress, kill, progress, tagged
 from logstream.stream import Stream
 
 _COLUMNS = tuple(name for name, _ in COLUMNS + PROVENANCE)
@@ -147,10 +148,14 @@ class Store:
         """Run a SELECT with bound `parameters` ({name:Type} in the SQL).
 
         DateTime64(9) loses nanoseconds in Python's datetime: select toUnixTimestamp64Nano instead.
-        Raises StoreUnavailable, TooLarge (over max_result_bytes), StoreRefused (the statement is wrong).
+        Raises StoreUnavailable, TooLarge (over max_result_bytes), StoreRefused (the statement is wrong), and within
+        a read (`logstream.storage.progress.COST`) TooExpensive (over another limit).
         """
-        async with self._statement(self._patience) as client:
-            result = await client.query(sql, parameters=dict(parameters or {}), settings=self._limits(settings))
+        limits, cost = self._limits(settings), COST.get()
+        async with self._statement(limits) as client:
+            result = await client.query(tagged(sql, cost), parameters=dict(parameters or {}), settings=limits)
+            if cost is not None:
+                cost.add(result.summary)
             return Rows(tuple(result.column_names), cast(list[tuple[Any, ...]], result.result_rows))
 
     async def query_bytes(
@@ -162,10 +167,20 @@ class Store:
         settings: Mapping[str, object] | None = None,
     ) -> bytes:
         """As `query`, the answer in ClickHouse's format `fmt`."""
-        async with self._statement(self._patience) as client:
+        limits = self._limits(settings)
+        async with self._statement(limits) as client:
             return await client.raw_query(
-                sql, parameters=dict(parameters or {}), settings=self._limits(settings), fmt=fmt
+                tagged(sql, COST.get()), parameters=dict(parameters or {}), settings=limits, fmt=fmt
             )
+
+    async def progress(self) -> dict[str, Progress]:
+        """Reads that run in the engine now, by tag. Raises StoreUnavailable."""
+        return progress((await self.query(RUNNING)).rows)  # type: ignore[arg-type]
+
+    async def kill(self, tag: str) -> None:
+        """End what a read has under way in the engine. Raises StoreUnavailable."""
+        async with asyncio.timeout(5):
+            await self.query(kill(tag))
 
     def _limits(self, settings: Mapping[str, object] | None) -> dict[str, object]:
         return {
@@ -175,20 +190,19 @@ class Store:
             **(settings or {}),
         }
 
-    @property
-    def _patience(self) -> float:
-        """Seconds after which a server that should have ended a read by itself is taken to hang."""
-        return self._settings.query_timeout_seconds + 2
-
     @asynccontextmanager
-    async def _statement(self, seconds: float | None = None) -> AsyncIterator[AsyncClient]:
+    async def _statement(self, limits: Mapping[str, object] | None = None) -> AsyncIterator[AsyncClient]:
+        """limits: of a read; a server that should have ended it by itself is taken to hang two seconds later."""
+        seconds = float(cast(float, limits["max_execution_time"])) + 2 if limits else None
+        cost = COST.get()
         try:
             async with asyncio.timeout(seconds):
-                yield await self._connected()
+                with nullcontext() if cost is None else cost.statement():
+                    yield await self._connected()
         except TimeoutError as error:
             raise StoreUnavailable("ClickHouse does not answer in time") from error
         except ClickHouseError as error:
-            raise query_error(error) from error
+            raise query_error(error, limits if cost is not None else None) from error
         except OSError as error:
             raise StoreUnavailable(f"connection to ClickHouse failed: {error}") from error
 

@@ -1,0 +1,95 @@
+"""What a read's statements have cost so far, found in the engine by a tag in their text.
+
+A comment is the one mark that both ClickHouse and the embedded engine keep where a running statement can be seen
+(`system.processes.query`) and that costs nothing: no setting changes, and several statements may share it, which
+a query id does not allow.
+"""
+
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+_PREFIX = "/* read:"
+_TAG = re.compile(r"/\* read:([0-9a-f]{16}) \*/")
+
+RUNNING = (
+    "SELECT query, read_rows, total_rows_approx, read_bytes, memory_usage FROM system.processes "  # noqa: S608
+    f"WHERE position(query, '{_PREFIX}') > 0"
+)
+"""Every tagged statement that runs now, as rows for `progress`."""
+
+
+@dataclass(slots=True)
+class Cost:
+    """Of one read. Rows and (uncompressed) bytes of the statements that have ended.
+
+    abandoned: nobody waited for the end of a statement, so that the engine may still be at work on it.
+    """
+
+    tag: str = field(default_factory=lambda: secrets.token_hex(8))
+    rows_read: int = 0
+    bytes_read: int = 0
+    abandoned: bool = False
+
+    @contextmanager
+    def statement(self) -> Iterator[None]:
+        """Around a statement's answer."""
+        try:
+            yield
+        except ClickHouseError:
+            raise
+        except BaseException:
+            self.abandoned = True
+            raise
+
+    def add(self, summary: Mapping[str, str]) -> None:
+        """Count a statement that ended; summary: its X-ClickHouse-Summary."""
+        self.rows_read += int(summary.get("read_rows", 0))
+        self.bytes_read += int(summary.get("read_bytes", 0))
+
+
+COST: ContextVar[Cost | None] = ContextVar("cost", default=None)
+"""Of the read that is running in this context; None for what LogStream asks on its own behalf."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A statement under way. rows_total: as the engine estimates it, 0 while it cannot. memory: bytes held now."""
+
+    rows_read: int = 0
+    rows_total: int = 0
+    bytes_read: int = 0
+    memory: int = 0
+
+
+def tagged(sql: str, cost: Cost | None) -> str:
+    """`sql`, marked as a statement of the read."""
+    return sql if cost is None else f"{sql} {_PREFIX}{cost.tag} */"
+
+
+def kill(tag: str) -> str:
+    """The statement that ends every other statement with this tag."""
+    if not re.fullmatch("[0-9a-f]{16}", tag):
+        raise ValueError(f"not a tag: {tag!r}")
+    return f"KILL QUERY WHERE position(query, '{_PREFIX}{tag} */') > 0 ASYNC"
+
+
+def progress(rows: Iterable[tuple[str, int, int, int, int]]) -> dict[str, Progress]:
+    """The rows of `RUNNING` by tag; statements of one read are added up."""
+    found: dict[str, Progress] = {}
+    for query, *numbers in rows:
+        match = _TAG.search(query)
+        if match is not None:
+            now = found.get(match[1], Progress())
+            found[match[1]] = Progress(
+                now.rows_read + numbers[0],
+                now.rows_total + numbers[1],
+                now.bytes_read + numbers[2],
+                now.memory + numbers[3],
+            )
+    return found
