@@ -69,7 +69,7 @@ NEEDLES = (
     | st.text(st.characters(exclude_categories=("Cn", "Cs")), max_size=3)
 )
 FILTERS = st.builds(
-    LogFilter,
+    LogFilter.of,
     services=st.lists(st.sampled_from(SERVICES) | st.text(st.characters(exclude_categories=("Cs",)), max_size=5),
                       max_size=3).map(tuple),
     levels=st.sets(st.integers(1, 6), max_size=3).map(sorted).map(tuple),
@@ -124,6 +124,6 @@ def test_sql_and_predicate_agree(table: Table, logs: LogFilter):
 
 @pytest.mark.parametrize("needle", SPECIAL + WORDS)
 def test_each_special_needle_finds_what_it_is_in(table: Table, needle: str):
-    found = table.rows(LogFilter(search=needle))
+    found = table.rows(LogFilter.of(search=needle))
     assert found
-    assert found == list(select(LogFilter(search=needle), BATCH))
+    assert found == list(select(LogFilter.of(search=needle), BATCH))

@@ -29,7 +29,7 @@ from logstream.stream import make_stream
 pytestmark = pytest.mark.engine
 
 SEPARATORS = [" ", "-", ".", "/", ":", "_", "\n", "\t", "\0", "%", "\\", "'", '"', "(", "*", "\x7f", "\x0b"]
-WORDS = ["error", "Timed", "OUT", "10", "0", "web", "web-12", "a", "ÄRGER", "straße", "ΟΔΟΣ", "οδοσ", "İ", "K", "ſ",
+WORDS = ["error", "Timed", "OUT", "10", "0", "web", "web-12", "a", "ÄRGER", "straße", "ΟΔΟΣ", "οδοσ", "İ", "K", "\u212a", "ſ",
          "日本", "🙂", "x\u0080y", "timed out", "/api/v1", "10.0.0.1"]  # fmt: skip
 QUANTITIES = [
     "250", "250.0", "-3", "+4", "1e3", "1E-3", ".5", "5.", "0.3", "0.30000000000000004", "1.5s", "300ms",

@@ -88,8 +88,8 @@ def test_lines_come_whole_and_newest_first(table: Table) -> None:
 
 def test_the_callers_limit_and_condition_hold_over_every_query(table: Table) -> None:
     assert len(table.ask("| limit 50", limit=5)[1]) == 5
-    assert table.ask("| stats count()", logs=LogFilter(services=("web",)))[1] == [(67,)]
-    assert table.ask("/x/ OR * | stats count()", logs=LogFilter(services=("web",)))[1] == [(67,)]
+    assert table.ask("| stats count()", logs=LogFilter.of(services=("web",)))[1] == [(67,)]
+    assert table.ask("/x/ OR * | stats count()", logs=LogFilter.of(services=("web",)))[1] == [(67,)]
 
 
 def test_stats_without_groups(ask: Ask) -> None:

@@ -8,7 +8,7 @@ import pytest
 from tests.support.engine import EngineProcess
 
 from logstream.query.filter import LogFilter, to_sql
-from logstream.query.logs import _where
+from logstream.query.logs import where
 from logstream.settings import StoreSettings
 from logstream.storage import schema
 from logstream.storage.store import Store
@@ -54,7 +54,7 @@ async def _granules(store: Store, where: str, parameters: dict[str, object], ind
 
 
 async def test_whole_words_of_a_searched_phrase_skip_granules(store: Store) -> None:
-    phrase = to_sql(LogFilter(search="re NEEDLE timed ou"))
+    phrase = to_sql(LogFilter.of(search="re NEEDLE timed ou"))
     asked, left = await _granules(store, phrase.sql, phrase.parameters, "message_words")
     assert asked > 5
     assert left == 1
@@ -70,8 +70,8 @@ async def test_the_exact_value_of_a_metadata_key_skips_granules(store: Store) ->
 async def test_bounds_of_time_skip_granules_by_the_primary_key(store: Store, minutes: tuple[int, int]) -> None:
     now = time.time_ns()
     begin, end = (now - offset * 60 * 10**9 for offset in reversed(minutes))
-    where = _where(LogFilter(start=begin, end=end))
-    asked, left = await _granules(store, where.sql, dict(where.parameters), "PrimaryKey")
+    condition = where(LogFilter(start=begin, end=end))
+    asked, left = await _granules(store, condition.sql, dict(condition.parameters), "PrimaryKey")
     assert asked > 10
     # Fourteen hours lie in the table, about an hour in a granule.
     assert left <= 2 + (minutes[1] - minutes[0]) // 60 + 1

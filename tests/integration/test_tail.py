@@ -357,10 +357,10 @@ class Account:
 
 FILTERS = [
     LogFilter(),
-    LogFilter(services=("payment",)),
-    LogFilter(levels=(5, 6)),
-    LogFilter(search="LINE 1"),
-    LogFilter(services=("auth", "checkout"), levels=(3, 4)),
+    LogFilter.of(services=("payment",)),
+    LogFilter.of(levels=(5, 6)),
+    LogFilter.of(search="LINE 1"),
+    LogFilter.of(services=("auth", "checkout"), levels=(3, 4)),
 ]
 
 

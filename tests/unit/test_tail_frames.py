@@ -35,7 +35,7 @@ def test_frames_are_the_documented_json():
 def test_a_line_is_rendered_once_for_all_filters():
     shared = piece(0, 3)
     everything = Lines(match(LogFilter(), [shared]), "a")
-    some = Lines(match(LogFilter(levels=(2,)), [shared]), "a")
+    some = Lines(match(LogFilter.of(levels=(2,)), [shared]), "a")
     assert some.array[1:-1] in everything.array
     assert shared.line(1) is shared.line(1)
 

@@ -11,6 +11,7 @@ from logstream.api.deps import Authorization, Ticket, gate_of
 from logstream.auth.principal import Principal, Scope
 from logstream.errors import InvalidValue
 from logstream.query.filter import LogFilter
+from logstream.query.language.parser import MAX_CHARACTERS
 from logstream.query.time import parse_time
 from logstream.record import LEVEL_LABELS, parse_level
 from logstream.stream import Stream
@@ -34,6 +35,14 @@ _Search = Annotated[
         examples=["timed out"],
     ),
 ]
+_Query = Annotated[
+    str | None,
+    Query(
+        max_length=MAX_CHARACTERS,
+        description="A filter in the query language (docs/query.md), without pipes.",
+        examples=['level>=warn "timed out" -debug'],
+    ),
+]
 _Time = "RFC 3339 (without a zone: UTC), or the epoch in s, ms, µs or ns; inclusive."
 _Start = Annotated[
     str | None, Query(max_length=64, description=f"Not before this: {_Time}", examples=["2026-01-31T12:00:00Z"])
@@ -48,13 +57,22 @@ StreamName = Annotated[
 
 
 async def _filter(
+    *,
     service: _Service = None,
     level: _Level = None,
     search: _Search = None,
+    query: _Query = None,
     start_time: _Start = None,
     end_time: _End = None,
 ) -> LogFilter:
-    return log_filter(service or (), level or (), search or "", start_time, end_time)
+    return log_filter(
+        services=service or (),
+        levels=level or (),
+        search=search or "",
+        query=query or "",
+        start_time=start_time,
+        end_time=end_time,
+    )
 
 
 Filter = Annotated[LogFilter, Depends(_filter)]
@@ -87,14 +105,24 @@ Reader = Annotated[Reading, Depends(_reading)]
 
 
 def log_filter(
-    services: Iterable[str], levels: Iterable[str], search: str, start_time: str | None, end_time: str | None
+    *,
+    services: Iterable[str] = (),
+    levels: Iterable[str] = (),
+    search: str = "",
+    query: str = "",
+    start_time: str | None = None,
+    end_time: str | None = None,
 ) -> LogFilter:
-    """The filter that the texts describe; lists may also hold commas. Raises InvalidValue naming the parameter."""
+    """The filter that the texts describe; lists may also hold commas. Raises InvalidValue naming the parameter,
+    QuerySyntaxError.
+    """
     start = parse_time(start_time, "start_time") if start_time else None
     end = parse_time(end_time, "end_time") if end_time else None
     if start is not None and end is not None and start > end:
         raise InvalidValue("start_time must not lie after end_time", field="start_time", limit=end_time)
-    return LogFilter(services=_names(services, "service"), levels=_levels(levels), search=search, start=start, end=end)
+    return LogFilter.of(
+        services=_names(services, "service"), levels=_levels(levels), search=search, query=query, start=start, end=end
+    )
 
 
 def _names(values: Iterable[str], field: str) -> tuple[str, ...]:

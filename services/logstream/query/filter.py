@@ -1,74 +1,97 @@
-"""Which lines are asked for: one immutable filter with two printers, SQL for the store and a predicate for the tail.
+"""Which lines are asked for: one immutable filter with two printers, SQL for the store and row numbers for the tail.
 
 A property test holds the two to the same answer on the real engine.
-
-Case-insensitive means: an ASCII needle folds ASCII letters only (on bytes, in both printers); any other needle is
-compared after Unicode lower-casing (ICU's in the engine, `str.lower` here), with the two forms of a small sigma
-taken as one, since which of them lower-casing yields depends on the letters around it.
 """
 
-import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
-from logstream.record import LEVEL_LABELS, Batch, Record
+from logstream.query.condition import Condition
+from logstream.query.language import nodes as n
+from logstream.query.language.parser import parse_filter
+from logstream.query.language.select import Selector, selector
+from logstream.query.language.sql import Parameters, filter_sql
+from logstream.query.time import MAX_NS, MIN_NS
+from logstream.record import Batch, Record
 
-_LIKE_SPECIAL = re.compile(r"[%_\\]")
-_FINAL_SIGMA, _SIGMA = "ς", "σ"
+__all__ = ["Condition", "LogFilter", "matches", "narrowed", "select", "to_sql"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LogFilter:
-    """What a line must be; an empty field asks nothing. Hashable, so that equal filters are evaluated once.
+    """What a line must be. Hashable, so that equal filters are evaluated once.
 
-    services: exact names, any of them. levels: `Level` numbers, any of them. search: substring of the message,
-    case-insensitive. start, end: nanoseconds since the epoch, both inclusive.
+    where: a filter of the query language. start, end: nanoseconds since the epoch, both inclusive.
     """
 
-    services: tuple[str, ...] = ()
-    levels: tuple[int, ...] = ()
-    search: str = ""
+    where: n.Filter = n.EVERYTHING
     start: int | None = None
     end: int | None = None
 
+    @classmethod
+    def of(
+        cls,
+        *,
+        services: Iterable[str] = (),
+        levels: Iterable[int] = (),
+        search: str = "",
+        query: str = "",
+        start: int | None = None,
+        end: int | None = None,
+    ) -> "LogFilter":
+        """All of these together; an empty one asks nothing.
 
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """A boolean SQL expression and the values of its bound parameters."""
+        services: exact names, any of them. levels: `Level` numbers, any of them. search: substring of the message,
+        in any case. query: a filter in the query language; bounds on the time that it states become `start` and
+        `end`. Raises QuerySyntaxError.
+        """
+        terms: list[n.Filter] = [
+            n.any_of([n.Equals(n.Field("service"), name) for name in services]),
+            n.any_of([n.LevelIs("=", level) for level in levels]),
+            n.Phrase(search) if search else n.EVERYTHING,
+            parse_filter(query),
+        ]
+        return narrowed(cls(n.all_of(terms), start, end))
 
-    sql: str
-    parameters: dict[str, object]
+    @cached_property
+    def _chosen(self) -> Selector:
+        return selector(_whole(self))
+
+
+def narrowed(logs: LogFilter) -> LogFilter:
+    """`logs` with what its conjuncts say about the time as `start` and `end`, where windows of time can use it.
+
+    Bounds that contradict one another stay where they are: nothing is found then.
+    """
+    start, end = logs.start, logs.end
+    rest: list[n.Filter] = []
+    for term in logs.where.operands if isinstance(logs.where, n.And) else (logs.where,):
+        if not isinstance(term, n.Time):
+            rest.append(term)
+            continue
+        if term.operator in {"=", ">", ">="}:
+            start = max(term.ns + (term.operator == ">"), MIN_NS if start is None else start)
+        if term.operator in {"=", "<", "<="}:
+            end = min(term.ns - (term.operator == "<"), MAX_NS if end is None else end)
+    low, high = MIN_NS if start is None else start, MAX_NS if end is None else end
+    if not MIN_NS <= low <= high <= MAX_NS:
+        return logs
+    return replace(logs, where=n.all_of(rest), start=start, end=end)
 
 
 def to_sql(logs: LogFilter) -> Condition:
     """`logs` over the columns of a `logs` table; "1" when it asks nothing. Parameter names begin with "f_"."""
+    parameters = Parameters("f_")
     terms: list[str] = []
-    values: dict[str, object] = {}
-    if logs.start is not None:
-        terms.append("timestamp >= fromUnixTimestamp64Nano({f_start:Int64}, 'UTC')")
-        values["f_start"] = logs.start
-    if logs.end is not None:
-        terms.append("timestamp <= fromUnixTimestamp64Nano({f_end:Int64}, 'UTC')")
-        values["f_end"] = logs.end
-    if logs.services:
-        terms.append("service IN {f_services:Array(String)}")
-        values["f_services"] = list(logs.services)
-    if logs.levels:
-        terms.append("level IN {f_levels:Array(String)}")
-        values["f_levels"] = [LEVEL_LABELS[level - 1] for level in logs.levels]
-    if logs.search:
-        if logs.search.isascii():
-            # As LIKE over the index's own expression, whole words inside of the needle let the engine skip granules.
-            terms.append("lower(message) LIKE {f_search:String}")
-            values["f_search"] = "%" + _LIKE_SPECIAL.sub(r"\\\g<0>", logs.search.lower()) + "%"
-        else:
-            needle = _fold(logs.search)
-            message = "lowerUTF8(message)"
-            if _SIGMA in needle:
-                message = f"replaceAll({message}, '{_FINAL_SIGMA}', '{_SIGMA}')"
-            terms.append(f"position({message}, {{f_search:String}}) > 0")
-            values["f_search"] = needle
-    return Condition(" AND ".join(terms) or "1", values)
+    bounds: dict[str, object] = {}
+    for value, name, order in ((logs.start, "f_start", ">="), (logs.end, "f_end", "<=")):
+        if value is not None:
+            terms.append(f"timestamp {order} fromUnixTimestamp64Nano({{{name}:Int64}}, 'UTC')")
+            bounds[name] = value
+    if logs.where != n.EVERYTHING:
+        terms.append(filter_sql(logs.where, parameters))
+    return Condition(" AND ".join(terms) or "1", bounds | parameters.values)
 
 
 def matches(logs: LogFilter, record: Record) -> bool:
@@ -78,35 +101,14 @@ def matches(logs: LogFilter, record: Record) -> bool:
 
 def select(logs: LogFilter, batch: Batch) -> Sequence[int]:
     """The row numbers of `batch` that are asked for, ascending."""
-    rows: Iterable[int] = range(len(batch))
-    if logs.start is not None or logs.end is not None:
-        times = batch.timestamps
-        low = logs.start if logs.start is not None else -(1 << 63)
-        high = logs.end if logs.end is not None else (1 << 63) - 1
-        rows = [row for row in rows if low <= times[row] <= high]
-    if logs.services:
-        services, wanted = batch.services, frozenset(logs.services)
-        rows = [row for row in rows if services[row] in wanted]
-    if logs.levels:
-        levels, accepted = batch.levels, frozenset(logs.levels)
-        rows = [row for row in rows if levels[row] in accepted]
-    if logs.search:
-        messages, contains = batch.messages, _contains(logs.search)
-        rows = [row for row in rows if contains(messages[row])]
-    return rows if isinstance(rows, list) else range(len(batch))
+    return logs._chosen(batch, range(len(batch)))
 
 
-def _fold(text: str) -> str:
-    return text.lower().replace(_FINAL_SIGMA, _SIGMA)
-
-
-def _contains(search: str) -> Callable[[str], bool]:
-    if not search.isascii():
-        needle = _fold(search)
-        return lambda message: needle in _fold(message)
-    ascii_needle = search.lower()
-    raw_needle = ascii_needle.encode()
-    # bytes.lower folds ASCII only, as the engine does: str.lower would also turn the Kelvin sign into "k".
-    return lambda message: (
-        ascii_needle in message.lower() if message.isascii() else raw_needle in message.encode().lower()
-    )
+def _whole(logs: LogFilter) -> n.Filter:
+    """`logs` as a filter that holds its bounds."""
+    terms: list[n.Filter] = [logs.where]
+    if logs.start is not None:
+        terms.append(n.Time(">=", logs.start))
+    if logs.end is not None:
+        terms.append(n.Time("<=", logs.end))
+    return n.all_of(terms)

@@ -7,7 +7,8 @@ same order as by timestamp alone, and lets the engine read the table backwards a
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from logstream.query.filter import Condition, LogFilter, to_sql
+from logstream.query.condition import Condition
+from logstream.query.filter import LogFilter, to_sql
 from logstream.query.limits import QueryLimits
 from logstream.query.time import MIN_NS
 from logstream.record import Record
@@ -57,24 +58,24 @@ class LogReader:
         return found
 
     async def _window(self, stream: Stream, logs: LogFilter, limit: int) -> list[Record]:
-        where = _where(logs)
+        condition = where(logs)
         rows = await self._store.query(
-            f"SELECT {_LINE} FROM {stream.database}.logs WHERE {where.sql} ORDER BY {NEWEST_FIRST}, "  # noqa: S608
+            f"SELECT {_LINE} FROM {stream.database}.logs WHERE {condition.sql} ORDER BY {NEWEST_FIRST}, "  # noqa: S608
             "partition DESC, offset DESC, row DESC LIMIT {limit:UInt32}",
-            {**where.parameters, "limit": limit},
+            {**condition.parameters, "limit": limit},
             settings=self._limits.settings,
         )
         return [Record(*row) for row in rows.rows]
 
     async def stats(self, stream: Stream, logs: LogFilter, *, limit: int) -> list[MinuteCount]:
         """Lines per minute in ascending order, minutes without lines left out; the newest `limit` minutes."""
-        where = _where(logs)
+        condition = where(logs)
         rows = await self._store.query(
             # positiveModulo: minutes before 1970 begin where they should, too.
             f"WITH toUnixTimestamp64Nano(timestamp) AS ns SELECT ns - positiveModulo(ns, {MINUTE_NS}) AS minute, "  # noqa: S608
-            f"count() AS lines FROM {stream.database}.logs WHERE {where.sql} "
+            f"count() AS lines FROM {stream.database}.logs WHERE {condition.sql} "
             "GROUP BY minute ORDER BY minute DESC LIMIT {limit:UInt32}",
-            {**where.parameters, "limit": limit},
+            {**condition.parameters, "limit": limit},
             settings=self._limits.settings,
         )
         return [MinuteCount(minute, count) for minute, count in reversed(rows.rows)]
@@ -94,14 +95,14 @@ class LogReader:
 
         start: (offset, row) of the first line wanted. end: the first offset not wanted.
         """
-        where = to_sql(logs)
+        condition = to_sql(logs)
         rows = await self._store.query(
             f"SELECT offset, row, {_LINE} FROM {stream.database}.logs WHERE incarnation = {{incarnation:UInt32}} "  # noqa: S608
             "AND partition = {partition:UInt16} AND offset >= {start:UInt64} AND offset < {end:UInt64} "
             "AND (offset > {start:UInt64} OR row >= {start_row:UInt32}) "
-            f"AND {where.sql} ORDER BY offset, row LIMIT {{limit:UInt32}}",
+            f"AND {condition.sql} ORDER BY offset, row LIMIT {{limit:UInt32}}",
             {
-                **where.parameters,
+                **condition.parameters,
                 "incarnation": incarnation,
                 "partition": partition,
                 "start": start[0],
@@ -124,7 +125,7 @@ class LogReader:
         return {str(key): int(count) for key, count in rows.rows}
 
 
-def _where(logs: LogFilter) -> Condition:
+def where(logs: LogFilter) -> Condition:
     """The filter, and its bounds on the bucket, too: the primary key skips by the bucket, the timestamp makes it exact.
 
     The bucket is monotonic, so the bounds hold everywhere.

@@ -1,4 +1,5 @@
-"""The query language: text → `parse` → a syntax tree → SQL (`to_sql`, `compile_query`) or a predicate (`predicate`).
+"""The query language: text → `parse` → a syntax tree → SQL (`to_sql`, `compile_query`) or a choice of
+rows (`selector`, `predicate`).
 
 For people: docs/query.md. Why it is made this way: docs/adr/0010-query-language.md.
 """
@@ -6,7 +7,7 @@ For people: docs/query.md. Why it is made this way: docs/adr/0010-query-language
 from logstream.query.language.errors import QuerySyntaxError
 from logstream.query.language.parser import parse
 from logstream.query.language.pipeline import Statement, compile_query
-from logstream.query.language.predicate import predicate
+from logstream.query.language.select import predicate, selector
 from logstream.query.language.sql import to_sql
 
-__all__ = ["QuerySyntaxError", "Statement", "compile_query", "parse", "predicate", "to_sql"]
+__all__ = ["QuerySyntaxError", "Statement", "compile_query", "parse", "predicate", "selector", "to_sql"]

@@ -23,8 +23,6 @@ MAX_WILDCARDS = 10
 """`*` in one word or value: each may multiply the states of the expression it becomes."""
 
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", '"': '"', "'": "'"}
-_COLUMNS = ("service", "message", "trace_id", "span_id")
-_PREFIX = "metadata."
 _PLACEHOLDER = re.compile(r"<([^<>]*)>")
 _FUNCTIONS: dict[str, n.Function] = {f.value: f for f in n.Function if f is not n.Function.PERCENTILE}
 _FUNCTIONS |= {"dc": n.Function.COUNT_DISTINCT, "dcount": n.Function.COUNT_DISTINCT}
@@ -88,9 +86,7 @@ def _text(token: Token) -> _Text:
 def _field(name: str, column: int) -> n.Field:
     if not name:
         raise QuerySyntaxError("the name of a field is empty", column=column, expected=["a field name"])
-    if name in _COLUMNS:
-        return n.Field(cast(n.Column, name))
-    return n.Field("metadata", name.removeprefix(_PREFIX) or name)
+    return n.field_named(name)
 
 
 def _joined(kind: type[n.And] | type[n.Or], operands: Sequence[n.Filter]) -> n.Filter:
@@ -209,8 +205,9 @@ def _comparison(operator: str, text: _Text) -> Condition:
 class Builder(Transformer[Token, Any]):
     """One method a rule; runs while the parser reduces, so nothing here recurses."""
 
-    def start(self, filter_: n.Filter | None, *pipes: n.Pipe) -> n.Query:
-        return n.Query(filter_ or n.Everything(), pipes)
+    def start(self, filter_: n.Filter | None, *rest: Any) -> n.Query:
+        """rest: bars and pipes in turn."""
+        return n.Query(filter_ or n.Everything(), rest[1::2], _at(rest[0]) if rest else 1)
 
     # ---- filter and sets: a set's members are conditions, which wait for their field
 

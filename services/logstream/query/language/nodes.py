@@ -1,26 +1,44 @@
 """The syntax tree of a query. Immutable and hashable, so that equal questions are evaluated once."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, cast
 
 from logstream.query.language.quantity import Quantity
 
 Operator = Literal["=", "<", "<=", ">", ">="]
-Column = Literal["service", "message", "trace_id", "span_id", "metadata"]
+Column = Literal["service", "message", "trace_id", "span_id", "metadata", "level", "timestamp"]
+
+_METADATA = "metadata."
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field that has text: a column, or (`column` "metadata") the metadata key `key`."""
+    """A column, or (`column` "metadata") the metadata key `key`.
+
+    Filters on text never hold "level" and "timestamp": LevelIs and Time ask for those.
+    """
 
     column: Column
     key: str = ""
 
 
+def field_named(name: str) -> Field:
+    """A column of a line where `name` is one, else the metadata key; `metadata.KEY` is a key in any case."""
+    match name:
+        case "service" | "message" | "trace_id" | "span_id" | "level" | "timestamp":
+            return Field(cast(Column, name))
+        case _:
+            return Field("metadata", name.removeprefix(_METADATA) or name)
+
+
 @dataclass(frozen=True, slots=True)
 class Everything:
     """Asks nothing."""
+
+
+EVERYTHING = Everything()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +155,22 @@ Filter = (
 )
 
 
+def all_of(operands: Iterable[Filter]) -> Filter:
+    """What all of `operands` ask together; conjunctions among them are dissolved."""
+    flat: list[Filter] = []
+    for operand in operands:
+        if isinstance(operand, And):
+            flat.extend(operand.operands)
+        elif not isinstance(operand, Everything):
+            flat.append(operand)
+    return Everything() if not flat else flat[0] if len(flat) == 1 else And(tuple(flat))
+
+
+def any_of(operands: Sequence[Filter]) -> Filter:
+    """What any of `operands` asks; everything when there is none."""
+    return Everything() if not operands else operands[0] if len(operands) == 1 else Or(tuple(operands))
+
+
 @dataclass(frozen=True, slots=True)
 class Name:
     """A field as written after a pipe. column: where, from 1."""
@@ -238,5 +272,8 @@ Pipe = Stats | Timechart | Top | Fields | Sort | Limit | Extract | Patterns
 
 @dataclass(frozen=True, slots=True)
 class Query:
+    """pipes_column: where the first bar stands, from 1; 1 without pipes."""
+
     filter: Filter
     pipes: tuple[Pipe, ...] = ()
+    pipes_column: int = field(default=1, compare=False)

@@ -11,7 +11,7 @@ from lark.lark import PostLex
 
 from logstream.query.language.build import Builder
 from logstream.query.language.errors import QuerySyntaxError
-from logstream.query.language.nodes import Query
+from logstream.query.language.nodes import Filter, Query
 
 MAX_CHARACTERS = 4096
 MAX_TERMS = 200
@@ -23,7 +23,7 @@ MAX_PIPES = 16
 _TERMS = frozenset({"WORD", "VALUE", "QUOTED", "REGEX", "BOUND", "NAME", "FUNCTION"})
 _NAMES: dict[str, str] = {
     "WORD": "a word", "QUOTED": "a quoted text", "REGEX": "a /regular expression/", "FIELD": "a field name",
-    "_NOT": "NOT", "_AND": "AND", "_OR": "OR", "_TO": "TO", "LPAR": "'('", "RPAR": "')'", "VBAR": "'|'",
+    "_NOT": "NOT", "_AND": "AND", "_OR": "OR", "_TO": "TO", "LPAR": "'('", "RPAR": "')'", "PIPE": "'|'",
     "COLON": "':'", "COMPARISON": "a comparison", "VALUE": "a value", "RANGE_OPEN": "a range", "RANGE_CLOSE": "']'",
     "BOUND": "a bound", "SPAN": "a span of time as 1m", "COUNT": "a whole number", "DIRECTION": "asc or desc",
     "FUNCTION": "a function as count()", "MINUS": "'-'", "NAME": "a name", "COMMA": "','", "_BY": "by", "_AS": "as",
@@ -49,7 +49,7 @@ class _Guard(PostLex):
                     nots = 0
                 case "RPAR" if opened:
                     opened.pop()
-                case "VBAR":
+                case "PIPE":
                     pipes += 1
                 case kind if kind in _TERMS:
                     terms += 1
@@ -96,6 +96,18 @@ def parse(text: str) -> Query:
         raise _explained(error, text) from None
     assert isinstance(tree, Query)
     return tree
+
+
+def parse_filter(text: str) -> Filter:
+    """The filter `text`, where pipes have no place. Raises QuerySyntaxError."""
+    query = parse(text)
+    if query.pipes:
+        raise QuerySyntaxError(
+            "pipes have no place here, only a filter: ask /api/v1/query for them",
+            column=query.pipes_column,
+            expected=["a filter", "the end"],
+        )
+    return query.filter
 
 
 def _column(token: Token) -> int:

@@ -8,7 +8,7 @@ says what they are called outside.
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from logstream.query.filter import Condition
+from logstream.query.condition import Condition
 from logstream.query.language import nodes as n
 from logstream.query.language import quantity, text
 from logstream.query.language.errors import QuerySyntaxError

@@ -1,6 +1,6 @@
 """A filter as SQL over the columns of a `logs` table. Every value is a bound parameter, no text of a user's is SQL."""
 
-from logstream.query.filter import Condition
+from logstream.query.condition import Condition
 from logstream.query.language import nodes as n
 from logstream.query.language import quantity, text
 from logstream.record import LEVEL_LABELS
@@ -80,9 +80,13 @@ def _value_sql(asked: n.Exists | n.Equals | n.Regex | n.Pattern | n.Compare, par
 
 def field_sql(field: n.Field, parameters: Parameters) -> str:
     """The text of `field`; a metadata key that is missing reads as ''."""
-    if field.column == "metadata":
-        return f"metadata[{parameters.bind(field.key, 'String')}]"
-    return field.column
+    match field.column:
+        case "metadata":
+            return f"metadata[{parameters.bind(field.key, 'String')}]"
+        case "level" | "timestamp":
+            return f"toString({field.column})"
+        case column:
+            return column
 
 
 def _present(field: n.Field, condition: str, parameters: Parameters, needed: bool = True) -> str:
@@ -94,16 +98,22 @@ def _present(field: n.Field, condition: str, parameters: Parameters, needed: boo
 def _or(operands: tuple[n.Filter, ...], parameters: Parameters) -> str:
     """Alternatives for one field become one IN: read once, and the indexes know what to do with it."""
     values: dict[n.Field, list[str]] = {}
+    levels: list[str] = []
     others: list[n.Filter] = []
     for operand in operands:
-        if isinstance(operand, n.Equals) and operand.value:
-            values.setdefault(operand.field, []).append(operand.value)
-        else:
-            others.append(operand)
+        match operand:
+            case n.Equals(field, value) if value:
+                values.setdefault(field, []).append(value)
+            case n.LevelIs("=", level):
+                levels.append(LEVEL_LABELS[level - 1])
+            case _:
+                others.append(operand)
     terms = [
         f"{field_sql(field, parameters)} IN {parameters.bind(wanted, 'Array(String)')}"
         for field, wanted in values.items()
     ]
+    if levels:
+        terms.append(f"level IN {parameters.bind(levels, 'Array(String)')}")
     terms += [filter_sql(operand, parameters) for operand in others]
     return f"({' OR '.join(terms)})"
 

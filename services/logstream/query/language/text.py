@@ -1,8 +1,11 @@
 """How words, word patterns and phrases are found in a message, as SQL and as predicates.
 
 A token is what ClickHouse's token filter takes for one: a longest run of ASCII letters, ASCII digits and bytes above
-0x7F. Case: an ASCII needle folds ASCII letters only (on bytes), any other is compared after Unicode lower-casing, the
-two small sigmas taken as one; see `logstream.query.filter`.
+0x7F.
+
+In any case means: an ASCII needle folds ASCII letters only (on bytes, on both sides); any other needle is compared
+after Unicode lower-casing (ICU's in the engine, `str.lower` here), with the two forms of a small sigma taken as one,
+since which of them lower-casing yields depends on the letters around it.
 """
 
 import re
@@ -46,11 +49,12 @@ def _needle(text: str) -> str:
     return text.lower() if text.isascii() else _fold(text)
 
 
-def _haystack(needle: str) -> str:
-    if needle.isascii():
+def _haystack(text: str) -> str:
+    """The message as `text` is looked for in it. What counts is `text` as written: a Kelvin sign folds to a "k"."""
+    if text.isascii():
         return "lower(message)"  # the expression of the table's index
     folded = "lowerUTF8(message)"
-    return f"replaceAll({folded}, '{_FINAL_SIGMA}', '{_SIGMA}')" if _SIGMA in needle else folded
+    return f"replaceAll({folded}, '{_FINAL_SIGMA}', '{_SIGMA}')" if _SIGMA in _fold(text) else folded
 
 
 def re2_escaped(text: str) -> str:
@@ -71,7 +75,7 @@ def _bounded(first: str, last: str, inner: str) -> str:
 
 def word_sql(text: str, bind: Bind) -> str:
     needle = _needle(text)
-    haystack = _haystack(needle)
+    haystack = _haystack(text)
     tokens = dict.fromkeys(_TOKENS.findall(needle))
     terms = _token_terms(haystack, tokens, bind)
     if [needle] == list(tokens):
@@ -100,8 +104,7 @@ def _pattern_regex(needles: tuple[str, ...]) -> str:
 
 def pattern_sql(parts: tuple[str, ...], bind: Bind) -> str:
     needles = _needles(parts)
-    joined = "".join(needles)
-    haystack = _haystack(joined)
+    haystack = _haystack("".join(parts))
     # A token that touches a wildcard may be a part of a longer one, which the index cannot find.
     whole = dict.fromkeys(token for token in _TOKENS.findall("*".join(needles)) if _stands_alone(token, needles))
     return _all([
@@ -125,14 +128,14 @@ def _stands_alone(token: str, needles: tuple[str, ...]) -> bool:
 def pattern_predicate(parts: tuple[str, ...]) -> Callable[[str], bool]:
     needles = _needles(parts)
     search = regex.searcher(_pattern_regex(needles))
-    fold = _ascii_folded_bytes if all(needle.isascii() for needle in needles) else _folded_bytes
+    fold = _ascii_folded_bytes if all(part.isascii() for part in parts) else _folded_bytes
     return lambda message: search(fold(message))
 
 
 def phrase_sql(text: str, bind: Bind) -> str:
     needle = _needle(text)
-    haystack = _haystack(needle)
-    if needle.isascii():
+    haystack = _haystack(text)
+    if text.isascii():
         # As LIKE over the index's own expression, whole words inside of the needle let the engine skip granules.
         return f"{haystack} LIKE {bind('%' + like_escaped(needle) + '%', 'String')}"
     return f"position({haystack}, {bind(needle, 'String')}) > 0"
@@ -140,7 +143,7 @@ def phrase_sql(text: str, bind: Bind) -> str:
 
 def phrase_predicate(text: str) -> Callable[[str], bool]:
     needle = _needle(text)
-    if not needle.isascii():
+    if not text.isascii():
         return lambda message: needle in _fold(message)
     raw = needle.encode()
     return lambda message: needle in message.lower() if message.isascii() else raw in _ascii_folded_bytes(message)
