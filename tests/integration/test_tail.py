@@ -383,7 +383,7 @@ async def test_received_and_declared_gaps_are_what_matched(api: Api):
 
     async def consume(client: TailClient, account: Account, *, dawdle: float, leave: float) -> None:
         logs = client.logs
-        own = random.Random(logs.search + str(leave))
+        own = random.Random(f"{logs.where}{leave}")
         while True:
             account.connections += 1
             try:
