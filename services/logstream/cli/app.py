@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from logstream import __version__
-from logstream.cli import account, doctor, import_, keys, ledger, login, output, search, send, server, tail, users
+from logstream.cli import account, demo, doctor, import_, keys, ledger, login, output, search, send, server, tail, users
 from logstream.cli.failure import Failure
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app.command()(login.logout)
 app.command()(account.signup)
 app.command()(account.password)
 app.command()(doctor.doctor)
+app.command()(demo.demo)
 app.command()(ledger.ledger)
 app.add_typer(login.context, name="context")
 app.add_typer(keys.keys, name="keys")
