@@ -22,6 +22,7 @@ Every error answer is `{"error": {"code", "message", "field"?, "limit"?}}`.
 _TAGS = {
     "ingest": "Send logs",
     "search": "Find and count logs",
+    "analysis": "What the lines of a period are like",
     "tail": "Logs as they arrive",
     "account": "Sign up, log in, tickets",
     "keys": "API keys",

@@ -1,0 +1,90 @@
+"""Which kinds of line a period has, and how many more or fewer than the period before it."""
+
+import asyncio
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from logstream.query.filter import LogFilter
+from logstream.query.limits import QueryLimits
+from logstream.query.logs import where
+from logstream.query.patterns import Pattern, Seen, Template, shape_sql, summarise
+from logstream.query.patterns.shape import MASK
+from logstream.query.period import Period, within
+from logstream.storage.store import Store
+from logstream.stream import Stream
+
+MAX_SHAPES = 10_000
+"""The most frequent shapes that patterns are made of."""
+_MAX_GROUPS = 30_000
+"""Shapes that are counted at all: with a shape and an example of about 1 KiB each this bounds the memory."""
+EXAMPLE_CHARACTERS = 1_024
+_MAX_WORDS = 6
+_MAX_WORD = 100
+
+_PLAIN = re.compile(r"[A-Za-z]{2,}", re.ASCII)
+_OPERATORS = frozenset({"AND", "OR", "NOT", "TO"})
+
+
+@dataclass(frozen=True, slots=True)
+class PatternReport:
+    """total, previous: lines of the period and of the one before. rest: lines of the period in none of `patterns`,
+    because they have more different shapes than are counted. patterns: the most frequent of the period first."""
+
+    total: int
+    previous: int
+    rest: int
+    patterns: Sequence[Pattern]
+
+
+class PatternReader:
+    """Raises StoreUnavailable, TooLarge and what the limits of a statement raise."""
+
+    def __init__(self, store: Store, limits: QueryLimits) -> None:
+        self._store = store
+        self._limits = limits
+
+    async def read(self, stream: Stream, logs: LogFilter, period: Period) -> PatternReport:
+        """The patterns of `period` and of the period of the same length before it, learnt together."""
+        before = period.before()
+        condition = where(within(logs, Period(min(before.start, period.start), period.end)))
+        example = f"substringUTF8(message, 1, {EXAMPLE_CHARACTERS})"
+        now = "timestamp >= fromUnixTimestamp64Nano({period:Int64}, 'UTC')"
+        answer = await self._store.query(
+            # The empty grouping set counts the lines whose shape is beyond the bound, too, in the same pass.
+            f"SELECT {shape_sql('message')} AS shape, grouping(shape) AS every, countIf({now}) AS present, "  # noqa: S608
+            f"count() - present AS past, any({example}) FROM {stream.database}.logs WHERE {condition.sql} "
+            "GROUP BY GROUPING SETS ((shape), ()) ORDER BY every DESC, present + past DESC, shape "
+            f"LIMIT {MAX_SHAPES + 1} SETTINGS max_rows_to_group_by = {_MAX_GROUPS}, group_by_overflow_mode = 'any'",
+            {**condition.parameters, "period": period.start},
+            settings=self._limits.settings,
+        )
+        total = previous = 0
+        shapes: dict[str, Seen] = {}
+        past: dict[str, Seen] = {}
+        for shape, every, here, there, text in answer.rows:
+            if every:
+                total, previous = here, there
+                continue
+            if here:
+                shapes[shape] = Seen(here, text)
+            if there:
+                past[shape] = Seen(there, text)
+        rest = total - sum(seen.count for seen in shapes.values())
+        return PatternReport(total, previous, rest, await asyncio.to_thread(summarise, shapes, past))
+
+
+def query_of(template: Template) -> str:
+    """A query that finds the lines of `template`, and perhaps some others: its longest words, in their order."""
+    words = dict.fromkeys(atom for atom in template.atoms if atom != MASK and any(map(str.isalnum, atom)))
+    longest = sorted((word for word in words if len(word) <= _MAX_WORD), key=len, reverse=True)[:_MAX_WORDS]
+    chosen = [word for word in words if word in longest]
+    return " ".join(map(_term, chosen)) or "*"
+
+
+def _term(word: str) -> str:
+    """A plain word uses the index; anything else is looked for as a piece of the message."""
+    if _PLAIN.fullmatch(word) and word not in _OPERATORS:
+        return word
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
