@@ -1,117 +1,202 @@
-"""Reads under way: each waits for its turn, a turn for every caller in turn, and ends when its client leaves."""
+"""Reads under way: each waits for its turn, can be seen and cancelled, and ends when its client leaves."""
 
 import asyncio
 import contextlib
-from collections import OrderedDict, deque
+import math
+import re
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from logstream.api.turns import Turns
 from logstream.auth.principal import Principal
-from logstream.errors import ReadCancelled, TooMany
+from logstream.clock import Clock
+from logstream.errors import Conflict, InvalidValue, LogStreamError, ReadCancelled, TooExpensive
+from logstream.logs import get_logger
+from logstream.storage.progress import COST, Cost, Progress
+from logstream.storage.store import Store
 
 _T = TypeVar("_T")
+_log = get_logger("api")
+_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_FRESH_SECONDS = 0.25
+_SCOPE = "logstream.read"
 
 
-class Turns:
-    """Who may run now: `running` altogether, `running_per_key` of one key; of those who wait, the key that has the
-    fewest running goes first, and the one that waits longest among equals.
+@dataclass(slots=True, eq=False)
+class Read:
+    """One read under way.
 
-    waiting, waiting_per_key: how many may wait; the next is refused.
+    key: whose it is. caller: their name, for people. started_ns: when it was asked for, ns since the epoch. began: the
+    same on the monotonic clock, seconds. cost: what its statements have cost.
     """
 
-    def __init__(self, *, running: int, running_per_key: int, waiting: int, waiting_per_key: int) -> None:
-        self._free = running
-        self._per_key = running_per_key
-        self._max_waiting = waiting
-        self._max_waiting_per_key = waiting_per_key
-        self._running: dict[str, int] = {}
-        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
-        self._waiting_count = 0
+    id: str
+    kind: str
+    stream: str
+    principal: Principal
+    started_ns: int
+    began: float
+    task: asyncio.Task[object] | None
+    cost: Cost = field(default_factory=Cost)
+    running: bool = False
+    cancelled: bool = False
 
-    @asynccontextmanager
-    async def turn(self, key: str) -> AsyncIterator[None]:
-        """Runs the block when the turn of `key` has come. Raises TooMany."""
-        await self._acquire(key)
-        try:
-            yield
-        finally:
-            self._release(key)
+    @property
+    def key(self) -> str:
+        return _key(self.principal)
 
-    async def _acquire(self, key: str) -> None:
-        if self._free and self._running.get(key, 0) < self._per_key:
-            self._start(key)
-            return
-        line = self._waiting.get(key, ())
-        if len(line) >= self._max_waiting_per_key:
-            limit = self._per_key + self._max_waiting_per_key
-            raise TooMany(f"{limit} reads of this caller run or wait already", field="reads_per_key", limit=limit)
-        if self._waiting_count >= self._max_waiting:
-            raise TooMany(f"{self._max_waiting} reads are waiting already", field="reads", limit=self._max_waiting)
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(key, deque()).append(turn)
-        self._waiting_count += 1
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._release(key)
-            else:
-                self._leave(key, turn)
-            raise
+    def cancel(self) -> None:
+        """End it; its client is told."""
+        self.cancelled = True
+        if self.task is not None:
+            self.task.cancel()
 
-    def _start(self, key: str) -> None:
-        self._free -= 1
-        self._running[key] = self._running.get(key, 0) + 1
 
-    def _release(self, key: str) -> None:
-        self._free += 1
-        self._running[key] -= 1
-        if not self._running[key]:
-            del self._running[key]
-        self._next()
-
-    def _leave(self, key: str, turn: asyncio.Future[None]) -> None:
-        line = self._waiting[key]
-        line.remove(turn)
-        self._waiting_count -= 1
-        if not line:
-            del self._waiting[key]
-
-    def _next(self) -> None:
-        while self._free:
-            ready = [key for key in self._waiting if self._running.get(key, 0) < self._per_key]
-            if not ready:
-                return
-            key = min(ready, key=lambda waiting: self._running.get(waiting, 0))
-            turn = self._waiting[key][0]
-            self._leave(key, turn)
-            if key in self._waiting:
-                self._waiting.move_to_end(key)
-            self._start(key)
-            turn.set_result(None)
+def _key(principal: Principal) -> str:
+    return f"{principal.kind}:{principal.id}"
 
 
 class Reads:
-    """Every read of the store goes through here."""
+    """Every read of the store goes through here.
 
-    def __init__(self, turns: Turns) -> None:
+    seconds: how long one may run, its turn to come not counted.
+    """
+
+    def __init__(self, store: Store, turns: Turns, clock: Clock, *, seconds: float) -> None:
+        self._store = store
         self._turns = turns
+        self._clock = clock
+        self._seconds = seconds
+        self._reads: dict[str, Read] = {}
+        self._progress: dict[str, Progress] = {}
+        self._progress_at = -math.inf
+        self._asking = asyncio.Lock()
 
     async def run(self, request: Request, principal: Principal, kind: str, read: Callable[[], Awaitable[_T]]) -> _T:
-        """What `read()` gives, when its turn comes; cancelled when the client leaves.
+        """What `read()` gives, when its turn comes; ended in the engine, too, when the client leaves.
 
-        kind: what is read, for people ("search", "histogram"). Raises TooMany, ReadCancelled, and what `read` raises.
+        kind: what is read, for people ("search", "histogram"). The client may lower the time with `timeout=` (seconds)
+        and name the read with `X-Query-Id`.
+        Raises TooMany, TooExpensive (out of time), ReadCancelled, InvalidValue, Conflict, and what `read` raises.
         """
-        key = f"{principal.kind}:{principal.id}"
+        seconds = min(self._seconds, _timeout(request) or math.inf)
 
         async def work() -> _T:
-            async with self._turns.turn(key):
-                return await read()
+            async with self.turn(request, principal, kind):
+                try:
+                    async with asyncio.timeout(seconds) as time:
+                        return await read()
+                except TimeoutError as error:
+                    if not time.expired():
+                        raise
+                    raise TooExpensive(
+                        f"the read takes longer than {seconds:g} s: narrow the time range or the filter",
+                        field="timeout",
+                        limit=seconds,
+                    ) from error
 
         return await _while_connected(request, work())
+
+    @asynccontextmanager
+    async def turn(self, request: Request, principal: Principal, kind: str) -> AsyncIterator[Read]:
+        """Runs the block as a read when its turn comes: for answers that are sent while they are read.
+
+        Enter and leave it in one task. Raises TooMany, ReadCancelled, InvalidValue, Conflict.
+        """
+        read = self._begin(request, principal, kind)
+        try:
+            async with self._turns.turn(read.key):
+                read.running = True
+                token = COST.set(read.cost)
+                try:
+                    yield read
+                finally:
+                    COST.reset(token)
+                    if read.cost.abandoned:
+                        await asyncio.shield(self._kill(read))
+        except asyncio.CancelledError:
+            if not read.cancelled or (read.task is not None and read.task.uncancel()):
+                raise
+            raise ReadCancelled(f"the read '{read.id}' was cancelled") from None
+        finally:
+            del self._reads[read.id]
+
+    def _begin(self, request: Request, principal: Principal, kind: str) -> Read:
+        identity = _chosen_id(request) or secrets.token_hex(16)
+        if identity in self._reads:
+            raise Conflict(f"a read with the id '{identity}' is running", field="X-Query-Id")
+        read = Read(
+            identity,
+            kind,
+            request.query_params.get("stream") or principal.stream or "default",
+            principal,
+            self._clock.now_ns(),
+            self._clock.monotonic(),
+            asyncio.current_task(),
+        )
+        self._reads[identity] = read
+        request.scope.get(_SCOPE, []).append(read)
+        return read
+
+    async def _kill(self, read: Read) -> None:
+        try:
+            await self._store.kill(read.cost.tag)
+        except (LogStreamError, TimeoutError) as error:
+            # It ends by itself when its time is over.
+            _log.warning("could not end a read in the store", id=read.id, reason=str(error))
+
+    def of(self, principal: Principal) -> list[Read]:
+        """Reads of one caller, oldest first."""
+        return [read for read in self._reads.values() if read.key == _key(principal)]
+
+    def all(self) -> list[Read]:
+        """Everybody's reads, oldest first."""
+        return list(self._reads.values())
+
+    def get(self, identity: str) -> Read | None:
+        """The read with this id, while it waits or runs."""
+        return self._reads.get(identity)
+
+    def elapsed(self, read: Read) -> float:
+        """Seconds since it was asked for."""
+        return self._clock.monotonic() - read.began
+
+    async def progress(self) -> dict[str, Progress]:
+        """What runs in the engine, by the tag of a read's cost; at most a quarter of a second old.
+
+        Raises StoreUnavailable.
+        """
+        async with self._asking:
+            if self._clock.monotonic() - self._progress_at > _FRESH_SECONDS:
+                self._progress = await self._store.progress()
+                self._progress_at = self._clock.monotonic()
+            return self._progress
+
+
+def _chosen_id(request: Request) -> str | None:
+    text = request.headers.get("x-query-id")
+    if text is not None and not _ID.fullmatch(text):
+        raise InvalidValue("X-Query-Id may have 1 to 64 of A-Z a-z 0-9 _ . -", field="X-Query-Id", limit=64)
+    return text
+
+
+def _timeout(request: Request) -> float | None:
+    text = request.query_params.get("timeout")
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise InvalidValue(f"timeout must be a number of seconds above 0: {text[:32]!r}", field="timeout")
+    return seconds
 
 
 async def _gone(request: Request) -> None:
@@ -132,3 +217,29 @@ async def _while_connected(request: Request, read: Awaitable[_T]) -> _T:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await task
+
+
+class ReadHeaders:
+    """Says on the answer of a read which id it had, and what it has cost where the engine told. Raw ASGI."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        reads: list[Read] = []
+        scope[_SCOPE] = reads
+
+        async def named(message: Message) -> None:
+            if message["type"] == "http.response.start" and reads:
+                read = reads[0]
+                headers = [(b"x-query-id", read.id.encode())]
+                if read.cost.rows_read:
+                    headers.append((b"x-rows-read", b"%d" % read.cost.rows_read))
+                    headers.append((b"x-bytes-read", b"%d" % read.cost.bytes_read))
+                message = {**message, "headers": [*message.get("headers", ()), *headers]}
+            await send(message)
+
+        await self.app(scope, receive, named)

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
 
-from logstream.api.running import Reads, Turns
+from logstream.api.running import Reads
+from logstream.api.turns import Turns
 from logstream.auth.gate import Gate
 from logstream.bus.protocol import Bus
 from logstream.clock import NS_PER_SECOND, Clock
@@ -34,14 +35,14 @@ class Services:
     def __post_init__(self) -> None:
         settings = self.settings
         self.limits = query_limits(settings)
-        self.reads = Reads(
-            Turns(
-                running=settings.max_reads,
-                running_per_key=settings.max_reads_per_key,
-                waiting=settings.max_waiting_reads,
-                waiting_per_key=settings.max_waiting_reads_per_key,
-            )
+        turns = Turns(
+            running=settings.max_reads,
+            running_per_key=settings.max_reads_per_key,
+            waiting=settings.max_waiting_reads,
+            waiting_per_key=settings.max_waiting_reads_per_key,
         )
+        seconds = settings.max_query_seconds or self.store.query_seconds
+        self.reads = Reads(self.store, turns, self.clock, seconds=seconds)
         self.reader = LogReader(self.store, self.limits)
         self.tail_clients = TailClients(self.settings.tail_max_clients)
 

@@ -21,6 +21,7 @@ class Action(StrEnum):
 
     READ_LOGS = "Search, count and tail logs; get a ticket"
     SEND_LOGS = "Send logs"
+    ALL_READS = "See and cancel everybody's reads"
     SEE_STREAMS = "See streams and the ledger"
     CHANGE_STREAMS = "Change a stream's retention and anonymous reads"
     SEE_DEAD_LETTERS = "See dead letters"
@@ -50,6 +51,7 @@ _ADMINS = frozenset({Role.ADMIN})
 RIGHTS: Mapping[Action, Right] = {
     Action.READ_LOGS: Right(_EVERYONE, Scope.READ),
     Action.SEND_LOGS: Right(_WRITERS, Scope.INGEST),
+    Action.ALL_READS: Right(_ADMINS, Scope.ADMIN),
     Action.SEE_STREAMS: Right(_EVERYONE, Scope.READ),
     Action.CHANGE_STREAMS: Right(_ADMINS, Scope.ADMIN),
     Action.SEE_DEAD_LETTERS: Right(_WRITERS, Scope.ADMIN),

@@ -80,7 +80,7 @@ BUSY: dict[int, str] = {
 # (codes, words of the message, the setting, the limit's name in the answer, what the read did)
 _EXPENSIVE: tuple[tuple[frozenset[int], str, str, str, str], ...] = (
     (
-        frozenset({159, 160}), "", "max_execution_time", "seconds",
+        frozenset({159, 160}), "", "max_execution_time", "timeout",
         "takes longer than {:g} s: narrow the time range or the filter",
     ),
     (

@@ -72,6 +72,11 @@ class Store:
             raise InvalidValue(f"store url must be http://HOST:PORT: {settings.url!r}", field="store.url")
         return cls(settings)
 
+    @property
+    def query_seconds(self) -> float:
+        """Execution time of a statement unless its settings say otherwise."""
+        return self._settings.query_timeout_seconds
+
     async def _connected(self) -> AsyncClient:
         if self._client is None:
             async with self._opening:
