@@ -115,8 +115,8 @@ def _confirm(r: Request, order: _Order) -> None:
             latency_ms=f"{clock + 2:.1f}")  # fmt: skip
     r.answer(clock + 11, "POST", "/checkout", "/checkout", 201, order_id=order.number)
     later = clock + r.took(400)
-    r.write(later, "shipping", "info", f"Created shipment of order {order.number} with {carrier}, "
-            f"{order.items} parcels", carrier=carrier, order_id=order.number)  # fmt: skip
+    r.write(later, "shipping", "info", f"Created shipment of order {order.number}, {order.items} parcels",
+            carrier=carrier, order_id=order.number)  # fmt: skip
     r.write(later + r.took(900), "notification", "info", f"Sent e-mail order_confirmation to user {r.user}",
             template="order_confirmation", order_id=order.number)  # fmt: skip
 

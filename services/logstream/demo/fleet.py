@@ -111,7 +111,8 @@ def _deploys(plan: Plan) -> list[Deploy]:
         for _ in range(rng.randint(1, 2) if busy else rng.random() < 0.2):
             at = day * DAY + rng.randint(8 * 60, 16 * 60) * MINUTE
             service = rng.choice(many)
-            if trouble is None or not trouble.start - 3 * HOUR < at < trouble.end + 2 * HOUR:
+            near = trouble is not None and trouble.start - 3 * HOUR < at < trouble.end + 2 * HOUR
+            if not near and not any(other is service and abs(at - when) < DAY for when, other in wanted):
                 wanted.append((at, service))
     made = []
     for at, service in sorted(wanted, key=lambda w: (w[0], w[1].name)):

@@ -8,7 +8,7 @@ from logstream.demo.plan import Incident
 from logstream.demo.shop import CARRIERS, Region, product
 from logstream.demo.sink import Minute, Request
 
-EVENTS = 0.085
+EVENTS = 0.11
 """Events for each request, on average."""
 
 
@@ -43,7 +43,7 @@ def _carrier_away(minute: Minute, region: Region) -> None:
     carrier = rng.choice(CARRIERS)
     r.write(0, "shipping", "warn", f"Carrier {carrier} answered 503, trying again", carrier=carrier)
     if rng.random() < 0.35:
-        r.write(900, "shipping", "error", f"java.net.SocketTimeoutException: Read timed out asking {carrier}\n"
+        r.write(900, "shipping", "error", "java.net.SocketTimeoutException: Read timed out\n"
                 "\tat java.base/sun.nio.ch.NioSocketImpl.timedRead(NioSocketImpl.java:278)\n"
                 "\tat example.shop.shipping.CarrierClient.fetch(CarrierClient.java:87)\n"
                 "\tat example.shop.shipping.TrackingService.refresh(TrackingService.java:142)\n"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from logstream.clock import NS_PER_SECOND
-from logstream.demo.season import DAY, HOUR
+from logstream.demo.season import DAY, HOUR, volume
 from logstream.demo.shop import EUROPE
 
 MINUTE = 60 * NS_PER_SECOND
@@ -60,7 +60,7 @@ class Incident:
 
 def incident(plan: Plan) -> Incident | None:
     """With three days or more: for 96 minutes in Europe's lunch peak, 24 to 48 hours before the end, so that people
-    saw it whatever the time is now. With less, as far back as a third of the time; None for less than an hour."""
+    saw it whatever the time is now. With less, when Europe is busiest; None for less than an hour."""
     length = plan.end_ns - plan.start_ns
     if length < _SHORTEST:
         return None
@@ -68,6 +68,8 @@ def incident(plan: Plan) -> Incident | None:
         day = (plan.end_ns - 35 * HOUR) // DAY
         start = day * DAY + 11 * HOUR + 5 * MINUTE
         return Incident(start, start + 96 * MINUTE)
-    start = plan.end_ns - length // 3
     duration = min(96 * MINUTE, length // 8)
-    return Incident(start // MINUTE * MINUTE, (start + duration) // MINUTE * MINUTE)
+    first, last = plan.start_ns + length // 4, plan.end_ns - length // 5
+    starts = range(first // MINUTE * MINUTE, last, max(MINUTE, length // 60 // MINUTE * MINUTE))
+    start = max(starts, key=lambda ns: volume(ns + duration // 2, EUROPE))
+    return Incident(start, start + duration // MINUTE * MINUTE)

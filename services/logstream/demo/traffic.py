@@ -15,7 +15,7 @@ from logstream.demo.season import volume
 from logstream.demo.shop import REGIONS, Region
 from logstream.demo.sink import Line, Minute, Request
 
-LINES_PER_REQUEST = 3.5
+LINES_PER_REQUEST = 3.6
 """On average, with what else is written because of it."""
 _ASSETS, _BUYERS = 0.22, 0.075
 """Of all requests."""

@@ -109,8 +109,8 @@ def orders(r: Request) -> None:
     took, carrier = r.took(60, 0.6), rng.choice(CARRIERS)
     order = f"A{rng.randrange(10**6, 10**7)}"
     r.write(4, "identity", "debug", f"Verified access token of user {r.user}")
-    r.write(8 + took, "shipping", "info", f"Asked {carrier} for parcel of order {order}: "
-            f"{rng.choice(('in transit', 'delivered', 'out for delivery', 'label printed'))}",
+    r.write(8 + took, "shipping", "info", f"Parcel of order {order} is "
+            f"{rng.choice(('in transit', 'delivered', 'out for delivery'))}",
             latency_ms=f"{took:.1f}", carrier=carrier, order_id=order)  # fmt: skip
     r.answer(took + 20, "GET", "/orders/{id}", f"/orders/{order}")
 
