@@ -88,7 +88,7 @@ def test_a_pipeline_answers_the_table_of_the_page(store: Store, runner: asyncio.
     head, _, *rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in table.splitlines()]
     statement = compile_query(parse(query), table=f"{STREAM.database}.logs", limit=100)
     answer = runner.run(store.query(statement.sql, statement.parameters))
-    assert list(statement.columns) == head
+    assert [column.name for column in statement.columns] == head
     assert [[_shown(*cell) for cell in zip(head, row, strict=True)] for row in answer.rows] == rows
 
 

@@ -56,7 +56,7 @@ class Table:
         statement = compile_query(parse(query), table=f"{self.stream.database}.logs", where=where, limit=limit)
         answer = self._runner.run(self._store.query(statement.sql, statement.parameters))
         assert all(len(row) == len(statement.columns) for row in answer.rows)
-        return statement.columns, list(answer.rows)
+        return tuple(column.name for column in statement.columns), list(answer.rows)
 
     def close(self) -> None:
         self._runner.run(self._store.close())
@@ -191,7 +191,6 @@ def test_extract(table: Table) -> None:
         ("| stats count() as service by service", 9),
         ("| top count", 7),
         ('| extract "<a> b" from timestamp', 24),
-        ("a | patterns", 5),
     ],
 )
 def test_what_cannot_be_computed_is_said_before_it_is_asked(query: str, column: int) -> None:

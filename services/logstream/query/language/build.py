@@ -15,7 +15,7 @@ from logstream.query.time import parse_time
 from logstream.record import LEVEL_LABELS, parse_level
 
 MAX_LIMIT = 100_000
-"""Rows that `limit`, `top` and `rare` can ask for."""
+"""Rows that `limit`, `top`, `rare` and `patterns` can ask for."""
 MAX_SPAN_NS = 366 * 86_400 * 10**9
 DEFAULT_TOP = 10
 MAX_PLACEHOLDERS = 20
@@ -354,8 +354,11 @@ class Builder(Transformer[Token, Any]):
             raise QuerySyntaxError("two placeholders need a text between them", column=_at(template))
         return n.Extract(literals, names, source or n.Name("message"))
 
-    def patterns(self, token: Token) -> n.Patterns:
-        return n.Patterns(_at(token))
+    def patterns(self, token: Token, count: Token | None) -> n.Patterns:
+        return n.Patterns(_count(count) if count else None, _at(token))
+
+    def where(self, token: Token, asked: n.Filter) -> n.Where:
+        return n.Where(asked, _at(token))
 
 
 def _count(token: Token) -> int:

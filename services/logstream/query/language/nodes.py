@@ -1,6 +1,6 @@
 """The syntax tree of a query. Immutable and hashable, so that equal questions are evaluated once."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, cast
@@ -22,6 +22,11 @@ class Field:
 
     column: Column
     key: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is called, without the prefix of metadata."""
+        return self.key if self.column == "metadata" else self.column
 
 
 def field_named(name: str) -> Field:
@@ -171,6 +176,26 @@ def any_of(operands: Sequence[Filter]) -> Filter:
     return Everything() if not operands else operands[0] if len(operands) == 1 else Or(tuple(operands))
 
 
+def fields_of(asked: Filter) -> Iterator[Field]:
+    """The fields that `asked` looks at, some more than once; words look at the message."""
+    match asked:
+        case And(operands) | Or(operands):
+            for operand in operands:
+                yield from fields_of(operand)
+        case Not(operand):
+            yield from fields_of(operand)
+        case Word() | WordPattern() | Phrase():
+            yield Field("message")
+        case LevelIs():
+            yield Field("level")
+        case Time():
+            yield Field("timestamp")
+        case Everything():
+            pass
+        case _:
+            yield asked.field
+
+
 @dataclass(frozen=True, slots=True)
 class Name:
     """A field as written after a pipe. column: where, from 1."""
@@ -262,12 +287,24 @@ class Extract:
 
 @dataclass(frozen=True, slots=True)
 class Patterns:
-    """Group lines by the shape of their message. column: where it is written, from 1."""
+    """The kinds of message among the lines. limit: the most frequent of them; None for all.
 
+    column: where it is written, from 1.
+    """
+
+    limit: int | None = None
     column: int = field(default=1, compare=False)
 
 
-Pipe = Stats | Timechart | Top | Fields | Sort | Limit | Extract | Patterns
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Only the rows that `filter` asks for. column: where it is written, from 1."""
+
+    filter: Filter
+    column: int = field(default=1, compare=False)
+
+
+Pipe = Stats | Timechart | Top | Fields | Sort | Limit | Extract | Patterns | Where
 
 
 @dataclass(frozen=True, slots=True)

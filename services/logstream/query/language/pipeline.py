@@ -5,50 +5,53 @@ would mean something else. Names that users give never become SQL: columns are c
 says what they are called outside.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import NamedTuple
 
 from logstream.query.condition import Condition
 from logstream.query.language import nodes as n
 from logstream.query.language import quantity, text
 from logstream.query.language.errors import QuerySyntaxError
+from logstream.query.language.patterned import Steps, count_sql, steps
+from logstream.query.language.result import Column, Value, WrongKind, condition_sql, severity
 from logstream.query.language.sql import Parameters, filter_sql
-from logstream.record import LEVEL_LABELS
-from logstream.storage.schema import NEWEST_FIRST
+from logstream.storage.schema import BUCKET
 
-Kind = Literal["text", "number", "time", "level", "map"]
 
-_NEWEST = f"{NEWEST_FIRST}, partition DESC, offset DESC, row DESC"
+class _Key(NamedTuple):
+    """A term of ORDER BY."""
+
+    sql: str
+    suffix: str = ""
+
+
+_NEWEST = tuple(_Key(sql, " DESC") for sql in (BUCKET, "timestamp", "partition", "offset", "row"))
 _STORED = "timestamp, service, level, message, metadata, trace_id, span_id, partition, offset, row"
 _NS = "toUnixTimestamp64Nano(timestamp)"
 
 
+Step = n.Stats | n.Timechart | n.Top | n.Fields | n.Sort | n.Limit | n.Extract | n.Where
+
+
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """columns: what the columns of the answer are called, in order. Times are nanoseconds since the epoch."""
+    """columns: of the answer, in order. patterns: what makes the answer of what `sql` gives; None: that is it."""
 
     sql: str
     parameters: dict[str, object]
-    columns: tuple[str, ...]
+    columns: tuple[Column, ...]
+    patterns: Steps | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Value:
-    """A field as SQL. present: whether a row has it."""
-
-    sql: str
-    kind: Kind
-    present: str = "1"
-
-
-_LINE: dict[str, _Value] = {
-    "timestamp": _Value(_NS, "time"),
-    "service": _Value("service", "text", "service != ''"),
-    "level": _Value("toString(level)", "level"),
-    "message": _Value("message", "text", "message != ''"),
-    "metadata": _Value("metadata", "map"),
-    "trace_id": _Value("trace_id", "text", "trace_id != ''"),
-    "span_id": _Value("span_id", "text", "span_id != ''"),
+_LINE: dict[str, Value] = {
+    "timestamp": Value(_NS, "time"),
+    "service": Value("service", "text", "service != ''"),
+    "level": Value("toString(level)", "level"),
+    "message": Value("message", "text", "message != ''"),
+    "metadata": Value("metadata", "map"),
+    "trace_id": Value("trace_id", "text", "trace_id != ''"),
+    "span_id": Value("span_id", "text", "span_id != ''"),
 }
 
 
@@ -57,22 +60,25 @@ class _State:
     """One SELECT under way.
 
     fields: what pipes to come can name, in order. lines: whether any other name is a metadata key. aggregated: whether
-    rows are groups already, of `group` (none: one row). limit: rows, None when not limited yet.
+    rows are groups already, of `group` (none: one row). having: conditions on groups. limit: rows, None when not
+    limited yet.
     """
 
     source: str
-    fields: dict[str, _Value]
+    fields: dict[str, Value]
     lines: bool
     where: tuple[str, ...] = ()
     aggregated: bool = False
     group: tuple[str, ...] = ()
-    order: tuple[str, ...] = ()
+    having: tuple[str, ...] = ()
+    order: tuple[_Key, ...] = ()
     limit: int | None = None
 
     def select(self, columns: list[str]) -> str:
         sql = f"SELECT {', '.join(columns)} FROM {self.source}"  # noqa: S608 — our own names and parameters
         for clause, terms, glue in (
-            (" WHERE ", self.where, " AND "), (" GROUP BY ", self.group, ", "), (" ORDER BY ", self.order, ", "),
+            (" WHERE ", self.where, " AND "), (" GROUP BY ", self.group, ", "), (" HAVING ", self.having, " AND "),
+            (" ORDER BY ", [key.sql + key.suffix for key in self.order], ", "),
         ):  # fmt: skip
             if terms:
                 sql += clause + glue.join(terms)
@@ -85,23 +91,38 @@ def compile_query(query: n.Query, *, table: str, where: Condition | None = None,
     limit: the most rows the answer may have. Lines come newest first where no pipe says otherwise. Raises
     QuerySyntaxError for a field that an earlier pipe has left out, and for what cannot be computed of a field.
     """
-    compiler = _Compiler(Parameters())
+    compiler = _Compiler(table, Parameters())
     condition = filter_sql(query.filter, compiler.parameters)
     conditions = (condition,) if where is None else (condition, where.sql)
-    state = _State(table, dict(_LINE), lines=True, where=conditions, order=(_NEWEST,))
-    for pipe in query.pipes:
+    state = _State(table, dict(_LINE), lines=True, where=conditions, order=_NEWEST)
+    for place, pipe in enumerate(query.pipes, 1):
+        if isinstance(pipe, n.Patterns):
+            left = steps(pipe, query.pipes[place:])
+            return Statement(compiler.shapes(state, pipe), compiler.values(where), left.columns, left)
         state = compiler.apply(state, pipe)
     state = replace(state, limit=min(limit, state.limit or limit))
     sql = state.select([f"{value.sql} AS r{i}" for i, value in enumerate(state.fields.values())])
-    return Statement(sql, compiler.parameters.values | (where.parameters if where else {}), tuple(state.fields))
+    columns = tuple(Column(name, value.kind) for name, value in state.fields.items())
+    return Statement(sql, compiler.values(where), columns)
 
 
 class _Compiler:
-    def __init__(self, parameters: Parameters) -> None:
+    def __init__(self, table: str, parameters: Parameters) -> None:
+        self._table = table
         self.parameters = parameters
         self._aliases = 0
 
-    def apply(self, state: _State, pipe: n.Pipe) -> _State:
+    def values(self, where: Condition | None) -> dict[str, object]:
+        """What is bound so far, and in `where`."""
+        return self.parameters.values | (where.parameters if where else {})
+
+    def shapes(self, state: _State, pipe: n.Patterns) -> str:
+        """`state` with the pipe `patterns`, which is the last that is SQL."""
+        state = self._free(state)
+        message = self._single(state, n.Name("message", pipe.column))
+        return count_sql(replace(state, order=()).select([f"{message.sql} AS m"]))
+
+    def apply(self, state: _State, pipe: Step) -> _State:
         match pipe:
             case n.Stats(aggregates, by):
                 return self._grouped(self._free(state), aggregates, by)
@@ -118,10 +139,10 @@ class _Compiler:
                 return replace(state, limit=min(count, state.limit or count))
             case n.Extract():
                 return self._extracted(state, pipe)
-            case n.Patterns(column):
-                raise QuerySyntaxError("patterns cannot be asked for in this place", column=column)
+            case n.Where():
+                return self._filtered(state, pipe)
 
-    def _resolve(self, state: _State, name: n.Name) -> _Value:
+    def _resolve(self, state: _State, name: n.Name) -> Value:
         known = state.fields.get(name.text)
         if known is not None:
             return known
@@ -131,10 +152,13 @@ class _Compiler:
                 column=name.column,
                 expected=list(state.fields),
             )
-        key = self.parameters.bind(name.text.removeprefix("metadata.") or name.text, "String")
-        return _Value(f"metadata[{key}]", "text", f"mapContains(metadata, {key})")
+        return self._key(name.text.removeprefix("metadata.") or name.text)
 
-    def _single(self, state: _State, name: n.Name) -> _Value:
+    def _key(self, name: str) -> Value:
+        key = self.parameters.bind(name, "String")
+        return Value(f"metadata[{key}]", "text", f"mapContains(metadata, {key})", optional=True)
+
+    def _single(self, state: _State, name: n.Name) -> Value:
         value = self._resolve(state, name)
         if value.kind == "map":
             raise QuerySyntaxError(
@@ -153,30 +177,61 @@ class _Compiler:
     def _as_number(self, sql: str) -> str:
         return quantity.to_sql(sql, quantity.Kind.NUMBER, self.parameters.bind)
 
-    def _severity(self, label: str) -> str:
-        return f"indexOf({self.parameters.bind(list(LEVEL_LABELS), 'Array(String)')}, {label})"
+    def _sortable(self, value: Value) -> str:
+        return severity(value.sql, self.parameters) if value.kind == "level" else value.sql
 
     def _free(self, state: _State) -> _State:
         """`state`, ready for another GROUP BY."""
         return self._sealed(state) if state.aggregated or state.limit is not None else state
 
-    def _sealed(self, state: _State) -> _State:
-        """A new statement whose source is `state`."""
+    def _sealed(self, state: _State, *, ordered: bool = False) -> _State:
+        """A new statement whose source is `state`. ordered: it has its order, too."""
         kept = {name for name, value in state.fields.items() if state.lines and _LINE.get(name) == value}
         columns = [_STORED] if state.lines else []
-        fields: dict[str, _Value] = {}
+        fields: dict[str, Value] = {}
         for name, value in state.fields.items():
             if name in kept:
                 fields[name] = value
                 continue
-            alias = f"c{self._aliases}"
-            self._aliases += 1
-            columns.append(f"{value.sql} AS {alias}")
+            alias = self._alias(value.sql, columns)
             present = f"{alias} != ''" if value.kind in ("text", "level") else f"isNotNull({alias})"
-            fields[name] = _Value(alias, value.kind, present)
+            fields[name] = Value(alias, value.kind, present)
+        order: tuple[_Key, ...] = ()
+        if ordered:
+            same = state.lines and state.order == _NEWEST
+            order = _NEWEST if same else tuple(_Key(self._alias(key.sql, columns), key.suffix) for key in state.order)
         if state.limit is None:
             state = replace(state, order=())
-        return _State(f"({state.select(columns)})", fields, lines=state.lines)
+        return _State(f"({state.select(columns)})", fields, lines=state.lines, order=order)
+
+    def _alias(self, sql: str, columns: list[str]) -> str:
+        """A new name for `sql`, which is added to `columns`."""
+        alias = f"c{self._aliases}"
+        self._aliases += 1
+        columns.append(f"{sql} AS {alias}")
+        return alias
+
+    def _filtered(self, state: _State, pipe: n.Where) -> _State:
+        if state.limit is not None:
+            state = self._sealed(state, ordered=True)
+        terms = tuple(self._condition(state, term, pipe.column) for term in _conjuncts(pipe.filter))
+        if state.aggregated:
+            return replace(state, having=state.having + terms)
+        return replace(state, where=state.where + terms)
+
+    def _condition(self, state: _State, asked: n.Filter, column: int) -> str:
+        def resolve(field: n.Field) -> Value:
+            if field.column == "metadata" and state.lines and field.key in _LINE:
+                return self._key(field.key)  # written metadata.level
+            return self._single(state, n.Name(field.name, column))
+
+        names = {field.name for field in n.fields_of(asked)}
+        if state.lines and state.source == self._table and all(state.fields.get(x) == _LINE.get(x) for x in names):
+            return filter_sql(asked, self.parameters)
+        try:
+            return condition_sql(asked, resolve, self.parameters)
+        except WrongKind as error:
+            raise QuerySyntaxError(str(error), column=column) from None
 
     def _grouped(
         self, state: _State, aggregates: tuple[n.Aggregate, ...], by: tuple[n.Name, ...], span: int | None = None
@@ -186,34 +241,37 @@ class _Compiler:
             name = n.Name("timestamp")
             time, width = self._resolve(state, name).sql, self.parameters.bind(span, "Int64")
             # positiveModulo: buckets before 1970 begin where they should, too.
-            keys.insert(0, (name, name.text, _Value(f"{time} - positiveModulo({time}, {width})", "time")))
+            keys.insert(0, (name, name.text, Value(f"{time} - positiveModulo({time}, {width})", "time")))
         results = [
             (n.Name(one.label, one.column), one.label, self._aggregate(state, one.function, one)) for one in aggregates
         ]
         group = tuple(value.sql for _, _, value in keys)
-        order = tuple(self._severity(value.sql) if value.kind == "level" else value.sql for _, _, value in keys)
+        order = tuple(_Key(self._sortable(value)) for _, _, value in keys)
         return replace(state, fields=_columns(keys + results), lines=False, aggregated=True, group=group, order=order)
 
-    def _aggregate(self, state: _State, function: n.Function, aggregate: n.Aggregate) -> _Value:
+    def _aggregate(self, state: _State, function: n.Function, aggregate: n.Aggregate) -> Value:
         argument = aggregate.argument
         if argument is None:
-            return _Value("count()", "number")
+            return Value("count()", "number")
         if function in (n.Function.COUNT, n.Function.COUNT_DISTINCT):
             value = self._single(state, argument)
             counts = function is n.Function.COUNT
-            return _Value(f"countIf({value.present})" if counts else f"uniqIf({value.sql}, {value.present})", "number")
+            return Value(f"countIf({value.present})" if counts else f"uniqIf({value.sql}, {value.present})", "number")
+        value = self._single(state, argument)
+        if value.kind == "time" and function in (n.Function.MIN, n.Function.MAX):
+            return Value(f"{function.value}OrNull({value.sql})", "time")
         call = {
             n.Function.MEDIAN: "quantileTDigest(0.5)",
             n.Function.PERCENTILE: f"quantileTDigest({aggregate.percent / 100:.6g})",
         }.get(function, function.value)
-        return _Value(f"{call}({self._number(state, argument)})", "number")
+        return Value(f"{call}({self._number(state, argument)})", "number")
 
     def _top(self, state: _State, pipe: n.Top) -> _State:
         keys = [(name, name.text, self._single(state, name)) for name in pipe.fields]
         group = tuple(value.sql for _, _, value in keys)
         results = [
-            (pipe.fields[0], "count", _Value("count()", "number")),
-            (pipe.fields[0], "percent", _Value("count() * 100 / sum(count()) OVER ()", "number")),
+            (pipe.fields[0], "count", Value("count()", "number")),
+            (pipe.fields[0], "percent", Value("count() * 100 / sum(count()) OVER ()", "number")),
         ]
         return replace(
             state,
@@ -222,23 +280,20 @@ class _Compiler:
             where=(*state.where, *(value.present for _, _, value in keys if value.present != "1")),
             aggregated=True,
             group=group,
-            order=("count()" if pipe.rare else "count() DESC", *group),
+            order=(_Key("count()", "" if pipe.rare else " DESC"), *map(_Key, group)),
             limit=pipe.limit,
         )
 
     def _sorted(self, state: _State, keys: tuple[n.SortKey, ...]) -> _State:
-        order: list[str] = []
+        order: list[_Key] = []
         for key in keys:
             value = self._single(state, key.field)
             direction = " DESC" if key.descending else ""
-            if value.kind == "level":
-                order.append(self._severity(value.sql) + direction)
-                continue
             if value.kind == "text":
                 # Numbers first and as numbers, then everything else as text.
-                order.append(f"{self._as_number(value.sql)}{direction} NULLS LAST")
-            order.append(f"{value.sql}{direction}")
-        ties = state.group if state.aggregated else (_NEWEST,) if state.lines else ()
+                order.append(_Key(self._as_number(value.sql), f"{direction} NULLS LAST"))
+            order.append(_Key(self._sortable(value), direction))
+        ties = tuple(map(_Key, state.group)) if state.aggregated else _NEWEST if state.lines else ()
         return replace(state, order=(*order, *ties))
 
     def _extracted(self, state: _State, pipe: n.Extract) -> _State:
@@ -247,13 +302,18 @@ class _Compiler:
             raise QuerySyntaxError(f"{pipe.source.text} is no text", column=pipe.source.column)
         groups = f"extractGroups({source.sql}, {self.parameters.bind(_template(pipe), 'String')})"
         named = [name for name in pipe.names if name]
-        made = {name: _Value(f"{groups}[{i}]", "text", f"{groups}[{i}] != ''") for i, name in enumerate(named, start=1)}
+        made = {name: Value(f"{groups}[{i}]", "text", f"{groups}[{i}] != ''") for i, name in enumerate(named, start=1)}
         return replace(state, fields=state.fields | made)
 
 
-def _columns(columns: list[tuple[n.Name, str, _Value]]) -> dict[str, _Value]:
+def _conjuncts(asked: n.Filter) -> Iterator[n.Filter]:
+    """One by one, so that those about the table's columns can use its indexes whatever the others are about."""
+    yield from asked.operands if isinstance(asked, n.And) else (asked,)
+
+
+def _columns(columns: list[tuple[n.Name, str, Value]]) -> dict[str, Value]:
     """`columns` (where it is written, name, value) by name."""
-    fields: dict[str, _Value] = {}
+    fields: dict[str, Value] = {}
     for place, name, value in columns:
         if name in fields:
             raise QuerySyntaxError(f"two columns are called {name[:60]!r}: use `as`", column=place.column)

@@ -49,11 +49,11 @@ def _needle(text: str) -> str:
     return text.lower() if text.isascii() else _fold(text)
 
 
-def _haystack(text: str) -> str:
+def _haystack(text: str, column: str = "message") -> str:
     """The message as `text` is looked for in it. What counts is `text` as written: a Kelvin sign folds to a "k"."""
     if text.isascii():
-        return "lower(message)"  # the expression of the table's index
-    folded = "lowerUTF8(message)"
+        return f"lower({column})"  # of the message: the expression of the table's index
+    folded = f"lowerUTF8({column})"
     return f"replaceAll({folded}, '{_FINAL_SIGMA}', '{_SIGMA}')" if _SIGMA in _fold(text) else folded
 
 
@@ -132,9 +132,21 @@ def pattern_predicate(parts: tuple[str, ...]) -> Callable[[str], bool]:
     return lambda message: search(fold(message))
 
 
-def phrase_sql(text: str, bind: Bind) -> str:
+def word_in_sql(text: str, column: str, bind: Bind) -> str:
+    """As `word_sql`, of any text `column` and without an index."""
     needle = _needle(text)
-    haystack = _haystack(text)
+    pattern = _bounded(needle[0], needle[-1], re2_escaped(needle))
+    return f"match({_haystack(text, column)}, {bind(pattern, 'String')})"
+
+
+def pattern_in_sql(parts: tuple[str, ...], column: str, bind: Bind) -> str:
+    """As `pattern_sql`, of any text `column` and without an index."""
+    return f"match({_haystack(''.join(parts), column)}, {bind(_pattern_regex(_needles(parts)), 'String')})"
+
+
+def phrase_sql(text: str, bind: Bind, column: str = "message") -> str:
+    needle = _needle(text)
+    haystack = _haystack(text, column)
     if text.isascii():
         # As LIKE over the index's own expression, whole words inside of the needle let the engine skip granules.
         return f"{haystack} LIKE {bind('%' + like_escaped(needle) + '%', 'String')}"

@@ -1,0 +1,130 @@
+"""The pipe `patterns`: shapes are counted by the engine, made into patterns here, and so are the pipes behind it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from logstream.query.language import nodes as n
+from logstream.query.language.errors import QuerySyntaxError
+from logstream.query.language.result import Column
+from logstream.query.language.select import predicate
+from logstream.query.patterns import Seen, shape_sql, summarise
+from logstream.record import Record
+
+COLUMNS = (
+    Column("pattern", "text"),
+    Column("count", "number"),
+    Column("percent", "number"),
+    Column("example", "text"),
+)
+MAX_SHAPES = 10_000
+"""The most frequent shapes that patterns are made of."""
+_MAX_GROUPS = 30_000
+"""Shapes that are counted at all: with a shape and an example of about 1 KiB each this bounds the memory."""
+_EXAMPLE_CHARACTERS = 1_024
+
+Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What is left to be done with the rows that `count_sql` gives.
+
+    limit: patterns, None for all. pipes: those behind, checked. columns: of the answer.
+    """
+
+    limit: int | None
+    pipes: tuple[n.Pipe, ...]
+    columns: tuple[Column, ...]
+
+
+def count_sql(messages: str) -> str:
+    """A SELECT that counts shapes. messages: a SELECT of one column, called m.
+
+    Its rows are (shape, 0 or 1 for the one row that counts all, count, example), that one row first.
+    """
+    return (
+        # The empty grouping set counts the lines whose shape is beyond the bound, too, in the same pass.
+        f"SELECT {shape_sql('m')} AS r0, grouping(r0) AS r1, count() AS r2, "  # noqa: S608
+        f"any(substringUTF8(m, 1, {_EXAMPLE_CHARACTERS})) AS r3 FROM ({messages}) GROUP BY GROUPING SETS ((r0), ()) "
+        f"ORDER BY r1 DESC, r2 DESC, r0 LIMIT {MAX_SHAPES + 1} "
+        f"SETTINGS max_rows_to_group_by = {_MAX_GROUPS}, group_by_overflow_mode = 'any'"
+    )
+
+
+def steps(pipe: n.Patterns, behind: Sequence[n.Pipe]) -> Steps:
+    """Raises QuerySyntaxError for a pipe that cannot stand behind `patterns`, and for a column that is not there."""
+    columns = COLUMNS
+    for later in behind:
+        match later:
+            case n.Limit():
+                pass
+            case n.Sort(keys):
+                for key in keys:
+                    _place(columns, key.field)
+            case n.Fields(names):
+                columns = tuple(columns[_place(columns, name)] for name in names)
+                if len(set(columns)) < len(columns):
+                    raise QuerySyntaxError("a column is named twice", column=names[0].column)
+            case n.Where(asked, column):
+                for field in n.fields_of(asked):
+                    _place(columns, n.Name("pattern" if field.column == "message" else field.name, column))
+            case _:
+                raise QuerySyntaxError(
+                    "behind patterns there is only where, sort, fields and limit",
+                    column=pipe.column,
+                    expected=["where", "sort", "fields", "limit"],
+                )
+    return Steps(pipe.limit, tuple(behind), columns)
+
+
+def _place(columns: tuple[Column, ...], name: n.Name) -> int:
+    known = [column.name for column in columns]
+    if name.text not in known:
+        raise QuerySyntaxError(
+            f"there is no field {name.text[:60]!r} any more: expected {', '.join(known)}",
+            column=name.column,
+            expected=known,
+        )
+    return known.index(name.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Patterned:
+    """rest: lines in none of the patterns found, because they have more different shapes than are counted."""
+
+    rows: list[Row]
+    rest: int
+
+
+def finish(counted: Sequence[Row], steps: Steps) -> Patterned:
+    """The answer, of what `count_sql` gave. Takes up to seconds: for a thread."""
+    total = sum(count for _, every, count, _ in counted if every)
+    shapes = {shape: Seen(count, example) for shape, every, count, example in counted if not every}
+    rows: list[Row] = [
+        (pattern.template.text, pattern.count, pattern.count * 100 / total, pattern.examples[0])
+        for pattern in summarise(shapes)[: steps.limit]
+    ]
+    columns = COLUMNS
+    for pipe in steps.pipes:
+        match pipe:
+            case n.Limit(count):
+                rows = rows[:count]
+            case n.Sort(keys):
+                for key in reversed(keys):
+                    place = _place(columns, key.field)
+                    rows.sort(key=lambda row, place=place: row[place], reverse=key.descending)  # type: ignore[misc]
+            case n.Fields(names):
+                places = [_place(columns, name) for name in names]
+                rows = [tuple(row[place] for place in places) for row in rows]
+                columns = tuple(columns[place] for place in places)
+            case n.Where(asked, _):
+                wanted = predicate(asked)
+                rows = [row for row in rows if wanted(_record(columns, row))]
+    return Patterned(rows, total - sum(seen.count for seen in shapes.values()))
+
+
+def _record(columns: tuple[Column, ...], row: Row) -> Record:
+    """`row` as a line, for filters: the pattern is its message, and every column a key of its metadata."""
+    cells = {column.name: str(cell) for column, cell in zip(columns, row, strict=True)}
+    return Record(0, "", 1, cells.get("pattern", ""), cells)
