@@ -8,6 +8,7 @@
     ├── NotFound 404
     ├── Conflict 409             it exists already, or the state forbids it
     │   └── ReadCancelled 409    a read was cancelled, by request or because its client left
+    ├── PreconditionFailed 412   If-Match names another state than the present one
     ├── TooLarge 413             body, decompressed size, number of records
     ├── UnsupportedEncoding 415  content type or content encoding
     ├── KeyReused 422            an Idempotency-Key came again with another body
@@ -94,6 +95,11 @@ class Conflict(LogStreamError):
 
 class ReadCancelled(Conflict):
     code = "cancelled"
+
+
+class PreconditionFailed(LogStreamError):
+    code = "precondition_failed"
+    status = 412
 
 
 class TooLarge(LogStreamError):

@@ -50,6 +50,7 @@ def test_a_viewer_only_reads() -> None:
         Action.READ_LOGS,
         Action.SEE_STREAMS,
         Action.OWN_ACCOUNT,
+        Action.OWN_VIEWS,
     }
 
 

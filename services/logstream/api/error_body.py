@@ -11,6 +11,7 @@ _MEANING = {
     404: "There is no such thing",
     408: "The body came too slowly",
     409: "It exists already, or its state forbids it",
+    412: "If-Match names another state than the present one",
     413: "The request is too large",
     415: "The content type or encoding is not known",
     422: "The Idempotency-Key came before with another body, or a read exceeds a limit of time, rows, bytes or memory",

@@ -23,6 +23,7 @@ _TAGS = {
     "ingest": "Send logs",
     "search": "Find and count logs",
     "analysis": "What the lines of a period are like",
+    "saved": "Saved views, mine and shared",
     "tail": "Logs as they arrive",
     "account": "Sign up, log in, tickets",
     "keys": "API keys",

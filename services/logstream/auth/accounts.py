@@ -7,6 +7,7 @@ from logstream.auth.database import Database
 from logstream.auth.logins import Logins
 from logstream.auth.passwords import Passwords
 from logstream.auth.principal import Quota, Scope
+from logstream.auth.saved import SavedViews
 from logstream.auth.streams import RetentionHook, StreamInfo, Streams
 from logstream.auth.users import Users
 from logstream.clock import Clock, SystemClock
@@ -17,7 +18,7 @@ from logstream.stream import Stream
 class Accounts:
     """One accounts database.
 
-    `keys`, `users`, `logins`, `streams`: what can be asked and changed, by subject; the methods here are what
+    `keys`, `users`, `logins`, `streams`, `saved`: what can be asked and changed, by subject; the methods here are what
     other parts need most.
     """
 
@@ -32,6 +33,7 @@ class Accounts:
         self.users = Users(database, self._passwords, clock)
         self.logins = Logins(database, self.users, self._passwords, clock, session_seconds=settings.session_seconds)
         self.streams = Streams(database, clock)
+        self.saved = SavedViews(database, clock)
 
     @classmethod
     async def open(

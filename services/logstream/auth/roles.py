@@ -29,6 +29,8 @@ class Action(StrEnum):
     OWN_ACCOUNT = "Log out, change the own password"
     OWN_KEYS = "List, make, change and revoke the own keys"
     ALL_KEYS = "List, make, change and revoke everybody's keys"
+    OWN_VIEWS = "Make, change and delete the own saved views"
+    SHARED_VIEWS = "Change and delete everybody's shared views"
     USERS = "List, create and delete users, change roles, reset passwords"
 
 
@@ -59,6 +61,8 @@ RIGHTS: Mapping[Action, Right] = {
     Action.OWN_ACCOUNT: Right(_EVERYONE, None),
     Action.OWN_KEYS: Right(_WRITERS, None),
     Action.ALL_KEYS: Right(_ADMINS, Scope.ADMIN),
+    Action.OWN_VIEWS: Right(_EVERYONE, None),
+    Action.SHARED_VIEWS: Right(_ADMINS, Scope.ADMIN),
     Action.USERS: Right(_ADMINS, Scope.ADMIN, all_streams=True),
 }
 

@@ -20,6 +20,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    UniqueConstraint,
     select,
     text,
     update,
@@ -96,6 +97,30 @@ streams = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("revision", BigInteger, nullable=False),
     Index("streams_revision", "revision"),
+)
+
+# Not kept by the gate; `revision` is what tells one state of a view from the next.
+saved_views = Table(
+    "saved_views",
+    metadata,
+    Column("id", Text, primary_key=True),
+    # Stays when the owner's account is deleted: shared views outlive it.
+    Column("owner_id", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("stream", Text, nullable=False),
+    Column("query", Text, nullable=False),
+    Column("has_pipes", Boolean, nullable=False),
+    Column("since", Text),
+    Column("start_time", BigInteger),
+    Column("end_time", BigInteger),
+    Column("columns", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("shared", Boolean, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    UniqueConstraint("owner_id", "name", name="saved_views_name"),
+    Index("saved_views_order", "name", "id"),
 )
 
 MIGRATIONS: dict[int, tuple[str, ...]] = {}

@@ -13,6 +13,7 @@ from logstream.auth.database import Database
 from logstream.auth.keys import new_id
 from logstream.auth.passwords import Passwords
 from logstream.auth.roles import Role
+from logstream.auth.saved import delete_private
 from logstream.clock import Clock
 from logstream.errors import Conflict, NotFound
 
@@ -74,7 +75,10 @@ class Users:
         return User(user.id, user.email, role, user.created_at)
 
     async def delete(self, user_id: str) -> None:
-        """Remove an account, end its sessions and revoke its keys. Raises NotFound, Conflict for the last admin."""
+        """Remove an account, end its sessions, revoke its keys and delete its private views; shared ones stay.
+
+        Raises NotFound, Conflict for the last admin.
+        """
         now = self._clock.now_ns()
         async with self._database.write() as (connection, revision):
             await _keep_an_admin(connection, await _find(connection, user_id))
@@ -84,6 +88,7 @@ class Users:
                 .values(email=None, password_hash="", deleted_at=now, revision=revision)
             )
             await end_sessions(connection, user_id, now, revision)
+            await delete_private(connection, user_id)
             await connection.execute(
                 update(schema.api_keys)
                 .where(schema.api_keys.c.owner_id == user_id, schema.api_keys.c.revoked_at.is_(None))
