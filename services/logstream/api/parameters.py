@@ -10,6 +10,7 @@ from starlette.requests import HTTPConnection
 from logstream.api.deps import Authorization, Ticket, gate_of
 from logstream.auth.principal import Principal, Scope
 from logstream.errors import InvalidValue
+from logstream.query.analysis import Analysis
 from logstream.query.filter import LogFilter
 from logstream.query.language.parser import MAX_CHARACTERS
 from logstream.query.time import parse_time
@@ -41,6 +42,14 @@ _Query = Annotated[
         max_length=MAX_CHARACTERS,
         description="A filter in the query language (docs/query.md), without pipes.",
         examples=['level>=warn "timed out" -debug'],
+    ),
+]
+_Pipes = Annotated[
+    str | None,
+    Query(
+        max_length=MAX_CHARACTERS,
+        description="A filter and pipes in the query language (docs/query.md).",
+        examples=["level>=warn | stats count() by service"],
     ),
 ]
 _Time = "RFC 3339 (without a zone: UTC), or the epoch in s, ms, µs or ns; inclusive."
@@ -77,6 +86,25 @@ async def _filter(
 
 Filter = Annotated[LogFilter, Depends(_filter)]
 """A dependency: what the caller asks for. Raises InvalidValue."""
+
+
+async def _analysis(
+    *,
+    service: _Service = None,
+    level: _Level = None,
+    search: _Search = None,
+    query: _Pipes = None,
+    start_time: _Start = None,
+    end_time: _End = None,
+) -> Analysis:
+    logs = log_filter(
+        services=service or (), levels=level or (), search=search or "", start_time=start_time, end_time=end_time
+    )
+    return Analysis.of(query or "", logs)
+
+
+Question = Annotated[Analysis, Depends(_analysis)]
+"""A dependency: as `Filter`, where `query` may have pipes. Raises InvalidValue."""
 
 
 @dataclass(frozen=True, slots=True)

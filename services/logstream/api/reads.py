@@ -16,7 +16,7 @@ from logstream.api.services import services_of
 from logstream.clock import NS_PER_SECOND
 from logstream.query.entry import render_all
 from logstream.query.filter import LogFilter
-from logstream.query.time import format_time
+from logstream.query.time import MIN_NS, format_time
 from logstream.settings import ApiSettings
 
 DEFAULT_LIMIT = 100
@@ -50,7 +50,7 @@ def _bounded(logs: LogFilter, now_ns: int) -> LogFilter:
     if logs.start is not None:
         return logs
     end = now_ns if logs.end is None else logs.end
-    return replace(logs, start=end - DEFAULT_SPAN_SECONDS * NS_PER_SECOND)
+    return replace(logs, start=max(end - DEFAULT_SPAN_SECONDS * NS_PER_SECOND, MIN_NS))
 
 
 def create_router(settings: ApiSettings) -> APIRouter:

@@ -54,6 +54,10 @@ class LogFilter:
         ]
         return narrowed(cls(n.all_of(terms), start, end))
 
+    def also(self, where: n.Filter) -> "LogFilter":
+        """Narrowed to what `where` asks, too."""
+        return narrowed(replace(self, where=n.all_of([self.where, where])))
+
     @cached_property
     def _chosen(self) -> Selector:
         return selector(_whole(self))

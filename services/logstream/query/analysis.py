@@ -1,0 +1,76 @@
+"""Questions with pipes: a query as one statement, and its answer as a table."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from logstream.query.filter import LogFilter
+from logstream.query.language import nodes as n
+from logstream.query.language.parser import parse
+from logstream.query.language.patterned import finish
+from logstream.query.language.pipeline import Statement, compile_query
+from logstream.query.language.result import Column
+from logstream.query.limits import QueryLimits
+from logstream.query.logs import where
+from logstream.query.period import period_of, within
+from logstream.storage.schema import TABLE
+from logstream.storage.store import Store
+from logstream.stream import Stream
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """logs: which lines. pipes: what is done with them."""
+
+    logs: LogFilter
+    pipes: tuple[n.Pipe, ...] = ()
+
+    @classmethod
+    def of(cls, text: str, logs: LogFilter) -> "Analysis":
+        """The query `text`, its filter together with `logs`. Raises QuerySyntaxError."""
+        query = parse(text)
+        return cls(logs.also(query.filter), query.pipes)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Rows in the order of `columns`; of a "time" nanoseconds since the epoch.
+
+    truncated: there is more than the answer may have.
+    """
+
+    columns: tuple[Column, ...]
+    rows: Sequence[tuple[Any, ...]]
+    truncated: bool
+
+
+def statement(stream: Stream, asked: Analysis, limits: QueryLimits, *, limit: int, now_ns: int) -> Statement:
+    """`asked` as SQL that gives at most `limit` rows, always within bounds of time: an hour, unless it says otherwise.
+
+    Raises QuerySyntaxError for fields that are not there, InvalidValue for a range that `limits` refuse.
+    """
+    period = period_of(asked.logs, limits, now_ns)
+    condition = where(within(asked.logs, period))
+    table = f"{stream.database}.{TABLE}"
+    return compile_query(n.Query(n.EVERYTHING, asked.pipes), table=table, where=condition, limit=limit)
+
+
+class AnalysisReader:
+    """Raises StoreUnavailable, TooLarge and what the limits of a statement raise."""
+
+    def __init__(self, store: Store, limits: QueryLimits) -> None:
+        self._store = store
+        self._limits = limits
+
+    async def read(self, stream: Stream, asked: Analysis, *, limit: int, now_ns: int) -> Answer:
+        """The answer to `asked`, at most `limit` rows of it. Raises as `statement` does besides."""
+        # One row more tells whether there is more.
+        made = statement(stream, asked, self._limits, limit=limit + 1, now_ns=now_ns)
+        found = await self._store.query(made.sql, made.parameters, settings=self._limits.settings)
+        rows: Sequence[tuple[Any, ...]] = found.rows
+        rest = 0
+        if made.patterns is not None:
+            patterned = await asyncio.to_thread(finish, rows, made.patterns)
+            rows, rest = patterned.rows, patterned.rest
+        return Answer(made.columns, rows[:limit], truncated=len(rows) > limit or rest > 0)
