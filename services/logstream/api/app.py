@@ -4,7 +4,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from logstream import __version__
-from logstream.api import accounts, analysis, deadletters, errors, health, ledger, openapi, queries, reads, tail
+from logstream.api import accounts, analysis, deadletters, errors, health, ledger, openapi, queries, query, reads, tail
 from logstream.api.docs import create_documented_app
 from logstream.api.middleware import Bodies, Heads, Observed
 from logstream.api.running import ReadHeaders
@@ -22,6 +22,7 @@ def create_app(services: Services, all_accounts: Accounts) -> FastAPI:
     app.include_router(analysis.create_router())
     app.include_router(tail.create_router())
     app.include_router(queries.create_router())
+    app.include_router(query.create_router(settings.max_limit))
     app.include_router(deadletters.create_router())
     app.include_router(ledger.create_router())
     app.include_router(accounts.create_router(all_accounts, services.gate, settings))
