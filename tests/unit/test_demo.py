@@ -178,8 +178,11 @@ def test_volume_follows_the_day(week: list[Entry]) -> None:
 def test_deploys_change_pods_and_version(week: list[Entry]) -> None:
     deploys = Fleet(WEEK).deploys
     assert 4 <= len({(d.service, d.version) for d in deploys if not d.rollback}) <= 16
+    places: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+    for entry in week:
+        places[entry["service"], entry["metadata"]["region"]].append(entry)
     for deploy in deploys:
-        place = [e for e in week if (e["service"], e["metadata"]["region"]) == (deploy.service, deploy.region)]
+        place = places[deploy.service, deploy.region]
         before = [e for e in place if e["timestamp"] < deploy.at][-30:]
         after = [e for e in place if deploy.at + 2 * MINUTE <= e["timestamp"]][:30]
         assert {e["metadata"]["version"] for e in before[-3:]} <= {deploy.previous}
@@ -200,5 +203,5 @@ def test_the_incident_is_where_it_can_be_found(minutes: int, days: float) -> Non
         assert plan.start_ns < found.innocent < found.start < found.end < plan.end_ns
         assert found.start % MINUTE == found.end % MINUTE == 0
         if days >= 3:
-            assert 24 * HOUR < plan.end_ns - found.start < 48 * HOUR
+            assert 17 * HOUR < plan.end_ns - found.start < 42 * HOUR
             assert volume(found.start, EUROPE) > 1.2

@@ -14,9 +14,9 @@ from logstream.demo.shop import EUROPE
 END = 1_795_514_400 * 10**9
 Entry = dict[str, Any]
 PLANS = {
-    "a week": Plan(1, END, 7, lines_per_day=20_000),
-    "another seed": Plan(99, END + 5 * HOUR, 7, lines_per_day=20_000),
-    "a day": Plan(1, END, 1),
+    "a week": Plan(1, END, 7, lines_per_day=12_000),
+    "another seed": Plan(99, END + 5 * HOUR, 3, lines_per_day=15_000),
+    "a day": Plan(1, END, 1, lines_per_day=60_000),
 }
 
 

@@ -119,7 +119,8 @@ def _deploys(plan: Plan) -> list[Deploy]:
         major, minor, patch = versions[service.name]
         next_version = (major, minor + 1, 0) if rng.random() < 0.5 or service is innocent else (major, minor, patch + 1)
         versions[service.name] = next_version
-        change, commit, by = rng.choice(service.changes), f"{rng.getrandbits(28):07x}", rng.choice(_TEAM)
+        change = service.changes[(next_version[1] + next_version[2]) % len(service.changes)]
+        commit, by = f"{rng.getrandbits(28):07x}", rng.choice(_TEAM)
         for number, region in enumerate(REGIONS):
             made.append(
                 Deploy(at + number * 20 * MINUTE, service.name, region.name, _tag(next_version),

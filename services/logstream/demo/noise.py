@@ -132,7 +132,7 @@ def _out_of_memory(minute: Minute, region: Region) -> None:
 
 _EVENTS: tuple[tuple[float, Callable[[Minute, Region], None]], ...] = (
     (20, infrastructure.bots), (10, _slow), (7, _mail_retry), (8, _carrier_away), (7, _render_failed),
-    (7, _shard_slow), (3, _acquirer_away), (6, _bad_token), (5, _cache_gone), (6, _oversold), (6, _limited),
+    (7, _shard_slow), (0.7, _acquirer_away), (6, _bad_token), (5, _cache_gone), (6, _oversold), (6, _limited),
     (5, _flags), (5, _memory), (4, _lag), (3, infrastructure.database_error), (0.1, _out_of_memory),
 )  # fmt: skip
 _CHOICES = [event for _, event in _EVENTS]

@@ -59,13 +59,13 @@ class Incident:
 
 
 def incident(plan: Plan) -> Incident | None:
-    """With three days or more: for 96 minutes in Europe's lunch peak, 24 to 48 hours before the end, so that people
+    """With three days or more: for 96 minutes in Europe's lunch peak, 18 to 42 hours before the end, so that people
     saw it whatever the time is now. With less, when Europe is busiest; None for less than an hour."""
     length = plan.end_ns - plan.start_ns
     if length < _SHORTEST:
         return None
     if plan.days >= 3:
-        day = (plan.end_ns - 35 * HOUR) // DAY
+        day = (plan.end_ns - 29 * HOUR) // DAY
         start = day * DAY + 11 * HOUR + 5 * MINUTE
         return Incident(start, start + 96 * MINUTE)
     duration = min(96 * MINUTE, length // 8)
