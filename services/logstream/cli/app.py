@@ -6,7 +6,22 @@ from typing import Annotated
 import typer
 
 from logstream import __version__
-from logstream.cli import account, demo, doctor, import_, keys, ledger, login, output, search, send, server, tail, users
+from logstream.cli import (
+    account,
+    demo,
+    doctor,
+    import_,
+    keys,
+    ledger,
+    login,
+    output,
+    saved,
+    search,
+    send,
+    server,
+    tail,
+    users,
+)
 from logstream.cli.failure import Failure
 
 app = typer.Typer(
@@ -35,6 +50,7 @@ app.command()(ledger.ledger)
 app.add_typer(login.context, name="context")
 app.add_typer(keys.keys, name="keys")
 app.add_typer(users.users, name="users")
+app.add_typer(saved.saved, name="saved")
 app.add_typer(ledger.deadletters, name="deadletters")
 app.command()(server.clickhouse)
 
