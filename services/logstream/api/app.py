@@ -4,7 +4,20 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from logstream import __version__
-from logstream.api import accounts, analysis, deadletters, errors, health, ledger, openapi, queries, query, reads, tail
+from logstream.api import (
+    accounts,
+    analysis,
+    deadletters,
+    errors,
+    health,
+    ledger,
+    openapi,
+    queries,
+    query,
+    reads,
+    saved,
+    tail,
+)
 from logstream.api.docs import create_documented_app
 from logstream.api.middleware import Bodies, Heads, Observed
 from logstream.api.running import ReadHeaders
@@ -26,15 +39,16 @@ def create_app(services: Services, all_accounts: Accounts) -> FastAPI:
     app.include_router(deadletters.create_router())
     app.include_router(ledger.create_router())
     app.include_router(accounts.create_router(all_accounts, services.gate, settings))
+    app.include_router(saved.create_router(all_accounts, services.gate))
     app.include_router(health.create_router())
     app.add_middleware(ReadHeaders)
     app.add_middleware(Bodies)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=list(settings.cors_origins),
-        allow_methods=["GET", "POST", "PATCH", "DELETE"],
-        allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "X-Query-Id"],
-        expose_headers=["Retry-After", "X-Query-Id", "X-Rows-Read", "X-Bytes-Read"],
+        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "If-Match", "X-Query-Id"],
+        expose_headers=["ETag", "Retry-After", "X-Query-Id", "X-Rows-Read", "X-Bytes-Read"],
         max_age=600,
     )
     app.add_middleware(Heads)
