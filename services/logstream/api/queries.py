@@ -34,7 +34,7 @@ class RunningQuery(BaseModel):
     percent: float | None = Field(description="Of `rows_total`; null while unknown.", examples=[25.0])
     bytes_read: int = Field(description="Uncompressed, so far.", examples=[250_000_000])
     memory: int | None = Field(
-        description="Bytes held in the store now; null where nothing runs.", examples=[8_000_000]
+        description="The most bytes held in the store at once; null where nothing runs.", examples=[8_000_000]
     )
 
 

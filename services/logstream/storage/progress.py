@@ -18,7 +18,7 @@ _PREFIX = "/* read:"
 _TAG = re.compile(r"/\* read:([0-9a-f]{16}) \*/")
 
 RUNNING = (
-    "SELECT query, read_rows, total_rows_approx, read_bytes, memory_usage FROM system.processes "  # noqa: S608
+    "SELECT query, read_rows, total_rows_approx, read_bytes, peak_memory_usage FROM system.processes "  # noqa: S608
     f"WHERE position(query, '{_PREFIX}') > 0"
 )
 """Every tagged statement that runs now, as rows for `progress`."""
@@ -59,7 +59,9 @@ COST: ContextVar[Cost | None] = ContextVar("cost", default=None)
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A statement under way. rows_total: as the engine estimates it, 0 while it cannot. memory: bytes held now."""
+    """A statement under way. rows_total: as the engine estimates it, 0 while it cannot. memory: the most bytes held
+    at once.
+    """
 
     rows_read: int = 0
     rows_total: int = 0
