@@ -148,6 +148,10 @@ class Bus(Protocol):
 
     async def offsets(self, topic: str, partition: int) -> Offsets: ...
 
+    async def committed(self, topic: str, group: str, partition: int) -> Committed:
+        """As `Consumer.committed`, for any group and without joining it."""
+        ...
+
     async def consumer(self, topic: str, group: str) -> Consumer:
         """Join `group`. Records a group has not yet consumed are kept until the log's size limit."""
         ...
