@@ -1,6 +1,5 @@
 """The two printers of a filter give the same answer on the real engine."""
 
-import asyncio
 import random
 import unicodedata
 from collections.abc import Iterator
@@ -9,15 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.engine import EngineProcess
+from tests.support.table import Table
 
 from logstream.query.filter import LogFilter, select, to_sql
 from logstream.query.time import MAX_NS, MIN_NS
 from logstream.record import Batch, Record
-from logstream.settings import StoreSettings
-from logstream.storage import block
-from logstream.storage.schema import CREATE_LOGS
-from logstream.storage.store import Store
-from logstream.stream import make_stream
 
 pytestmark = pytest.mark.engine
 
@@ -79,39 +74,9 @@ FILTERS = st.builds(
 )  # fmt: skip
 
 
-class Table:
-    """The pool in a table of its own; `rows` asks the engine. On a loop of its own, since hypothesis is not async."""
-
-    def __init__(self, url: str) -> None:
-        self._runner = asyncio.Runner()
-        self._stream = make_stream("filter-agreement")
-        self._store = self._runner.run(self._fill(url))
-
-    async def _fill(self, url: str) -> Store:
-        store = await Store.connect(StoreSettings(url=url))
-        # Two rows a granule, so that an index that skips too much is found out.
-        await store._command(f"CREATE DATABASE {self._stream.database}")
-        create = CREATE_LOGS.format(database=self._stream.database)
-        await store._command(create.replace("SETTINGS", "SETTINGS index_granularity = 2,", 1))
-        source = block.Provenance(1_790_000_000 * 10**9, [("k", len(BATCH))], 1, 0, 0)
-        await store.insert(
-            self._stream, block.seal(block.encode(BATCH), len(BATCH), source), rows=len(BATCH), token="pool"
-        )
-        return store
-
-    def rows(self, logs: LogFilter) -> list[int]:
-        where = to_sql(logs)
-        sql = f"SELECT row FROM {self._stream.database}.logs WHERE {where.sql} ORDER BY row"
-        return [row for (row,) in self._runner.run(self._store.query(sql, where.parameters)).rows]
-
-    def close(self) -> None:
-        self._runner.run(self._store.close())
-        self._runner.close()
-
-
 @pytest.fixture(scope="module")
 def table(engine: EngineProcess) -> Iterator[Table]:
-    table = Table(engine.url)
+    table = Table(engine.url, "filter-agreement", POOL, granularity=2, merged=True)
     yield table
     table.close()
 
@@ -119,11 +84,11 @@ def table(engine: EngineProcess) -> Iterator[Table]:
 @settings(max_examples=300, deadline=None)
 @given(logs=FILTERS)
 def test_sql_and_predicate_agree(table: Table, logs: LogFilter):
-    assert table.rows(logs) == list(select(logs, BATCH))
+    assert table.rows(to_sql(logs)) == list(select(logs, BATCH))
 
 
 @pytest.mark.parametrize("needle", SPECIAL + WORDS)
 def test_each_special_needle_finds_what_it_is_in(table: Table, needle: str):
-    found = table.rows(LogFilter.of(search=needle))
+    found = table.rows(to_sql(LogFilter.of(search=needle)))
     assert found
     assert found == list(select(LogFilter.of(search=needle), BATCH))

@@ -1,6 +1,5 @@
 """Every example of docs/query.md, on both sides."""
 
-import asyncio
 import json
 import re
 from collections.abc import Iterator
@@ -9,23 +8,18 @@ from typing import Any
 
 import pytest
 from tests.support.engine import EngineProcess
+from tests.support.table import Table
 
-from logstream.query.language import QuerySyntaxError, compile_query, parse, predicate, to_sql
+from logstream.query.language import QuerySyntaxError, parse, predicate, to_sql
 from logstream.query.language.build import MAX_WILDCARDS
 from logstream.query.language.parser import MAX_CHARACTERS, MAX_DEPTH, MAX_PIPES, MAX_TERMS
 from logstream.query.language.regex import MAX_PATTERN_CHARACTERS
 from logstream.query.time import format_time, parse_time
-from logstream.record import Batch, Record, parse_level
-from logstream.settings import StoreSettings
-from logstream.storage import block
-from logstream.storage.schema import CREATE_LOGS
-from logstream.storage.store import Store
-from logstream.stream import make_stream
+from logstream.record import Record, parse_level
 
 pytestmark = pytest.mark.engine
 
 PAGE = (Path(__file__).parents[2] / "docs" / "query.md").read_text()
-STREAM = make_stream("language-docs")
 
 
 def _record(line: str) -> Record:
@@ -45,25 +39,10 @@ ERRORS = re.findall(rf"^\| {_QUERY} \| (\d+) \| ([^|]+) \|$", REFUSED, re.MULTIL
 
 
 @pytest.fixture(scope="module")
-def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner() as runner:
-        yield runner
-
-
-@pytest.fixture(scope="module")
-def store(engine: EngineProcess, runner: asyncio.Runner) -> Iterator[Store]:
-    async def fill() -> Store:
-        store = await Store.connect(StoreSettings(url=engine.url))
-        await store._command(f"CREATE DATABASE {STREAM.database}")
-        await store._command(CREATE_LOGS.format(database=STREAM.database))
-        source = block.Provenance(1_790_000_000 * 10**9, [("k", len(LINES))], 1, 0, 0)
-        body = block.encode(Batch.of(LINES))
-        await store.insert(STREAM, block.seal(body, len(LINES), source), rows=len(LINES), token="lines")
-        return store
-
-    store = runner.run(fill())
-    yield store
-    runner.run(store.close())
+def table(engine: EngineProcess) -> Iterator[Table]:
+    table = Table(engine.url, "language-docs", LINES)
+    yield table
+    table.close()
 
 
 def test_the_page_has_what_this_file_looks_for() -> None:
@@ -73,23 +52,20 @@ def test_the_page_has_what_this_file_looks_for() -> None:
 
 
 @pytest.mark.parametrize(("query", "numbers"), FILTERS)
-def test_a_filter_finds_the_lines_the_page_says(store: Store, runner: asyncio.Runner, query: str, numbers: str) -> None:
+def test_a_filter_finds_the_lines_the_page_says(table: Table, query: str, numbers: str) -> None:
     wanted = [int(number) for number in numbers.split() if number != "–"]
     asked = parse(query).filter
     matches = predicate(asked)
     assert [number for number, record in enumerate(LINES, 1) if matches(record)] == wanted
-    where = to_sql(asked)
-    sql = f"SELECT row + 1 FROM {STREAM.database}.logs WHERE {where.sql} ORDER BY row"
-    assert [row for (row,) in runner.run(store.query(sql, where.parameters)).rows] == wanted
+    assert [row + 1 for row in table.rows(to_sql(asked))] == wanted
 
 
-@pytest.mark.parametrize(("query", "table"), TABLES)
-def test_a_pipeline_answers_the_table_of_the_page(store: Store, runner: asyncio.Runner, query: str, table: str) -> None:
-    head, _, *rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in table.splitlines()]
-    statement = compile_query(parse(query), table=f"{STREAM.database}.logs", limit=100)
-    answer = runner.run(store.query(statement.sql, statement.parameters))
-    assert [column.name for column in statement.columns] == head
-    assert [[_shown(*cell) for cell in zip(head, row, strict=True)] for row in answer.rows] == rows
+@pytest.mark.parametrize(("query", "answer"), TABLES)
+def test_a_pipeline_answers_the_table_of_the_page(table: Table, query: str, answer: str) -> None:
+    head, _, *rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in answer.splitlines()]
+    columns, found = table.ask(query.replace("\\|", "|"), limit=100)
+    assert [column.name for column in columns] == head
+    assert [[_shown(*cell) for cell in zip(head, row, strict=True)] for row in found] == rows
 
 
 def _shown(name: str, value: Any) -> str:

@@ -1,6 +1,5 @@
 """The query language on the real engine: SQL and predicate give the same answer, and pipes the right one."""
 
-import asyncio
 import math
 import random
 import unicodedata
@@ -10,27 +9,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.engine import EngineProcess
+from tests.support.table import Table
 
+from logstream.query.filter import LogFilter, narrowed, select
+from logstream.query.language import compile_query, parse, predicate, selector, to_sql
 from logstream.query.language import nodes as n
-from logstream.query.language import parse, predicate, to_sql
 from logstream.query.language.build import MAX_WILDCARDS
 from logstream.query.language.parser import MAX_CHARACTERS, MAX_TERMS
 from logstream.query.language.quantity import Kind, Quantity, reader
 from logstream.query.language.quantity import to_sql as quantity_sql
 from logstream.query.language.sql import Parameters
+from logstream.query.logs import where
 from logstream.query.time import MAX_NS, MIN_NS
 from logstream.record import Batch, Record
-from logstream.settings import StoreSettings
-from logstream.storage import block
-from logstream.storage.schema import CREATE_LOGS
-from logstream.storage.store import Store
-from logstream.stream import make_stream
 
 pytestmark = pytest.mark.engine
 
 SEPARATORS = [" ", "-", ".", "/", ":", "_", "\n", "\t", "\0", "%", "\\", "'", '"', "(", "*", "\x7f", "\x0b"]
-WORDS = ["error", "Timed", "OUT", "10", "0", "web", "web-12", "a", "ÄRGER", "straße", "ΟΔΟΣ", "οδοσ", "İ", "K", "\u212a", "ſ",
-         "日本", "🙂", "x\u0080y", "timed out", "/api/v1", "10.0.0.1"]  # fmt: skip
+WORDS = ["error", "Timed", "OUT", "10", "0", "web", "web-12", "a", "ÄRGER", "straße", "ΟΔΟΣ", "οδοσ", "İ", "K", "\u212a",
+         "ſ", "日本", "🙂", "x\u0080y", "timed out", "/api/v1", "10.0.0.1"]  # fmt: skip
 QUANTITIES = [
     "250", "250.0", "-3", "+4", "1e3", "1E-3", ".5", "5.", "0.3", "0.30000000000000004", "1.5s", "300ms",
     "1h30m", "2µs", "2μs", "5 m", "1m30.5s", "7d", "-5s", "10KiB", "10kb", "1.5 MB", "1B", "0b", "inf", "-inf",
@@ -129,64 +126,55 @@ FILTERS = st.recursive(
 )
 
 
-class Table:
-    """The pool in a table of its own. On a loop of its own, since hypothesis is not async."""
-
-    def __init__(self, url: str) -> None:
-        self._runner = asyncio.Runner()
-        self.stream = make_stream("language-agreement")
-        self._store = self._runner.run(self._fill(url))
-
-    async def _fill(self, url: str) -> Store:
-        store = await Store.connect(StoreSettings(url=url))
-        # Two rows a granule, so that an index that skips too much is found out.
-        await store._command(f"CREATE DATABASE {self.stream.database}")
-        create = CREATE_LOGS.format(database=self.stream.database)
-        await store._command(create.replace("SETTINGS", "SETTINGS index_granularity = 2,", 1))
-        source = block.Provenance(1_790_000_000 * 10**9, [("k", len(BATCH))], 1, 0, 0)
-        await store.insert(
-            self.stream, block.seal(block.encode(BATCH), len(BATCH), source), rows=len(BATCH), token="pool"
-        )
-        # Inserts do not build skip indexes; merges do.
-        await store._command(f"OPTIMIZE TABLE {self.stream.database}.logs FINAL")
-        return store
-
-    def query(self, sql: str, parameters: dict[str, object]) -> list[tuple[object, ...]]:
-        return list(
-            self._runner.run(self._store.query(sql, parameters, settings={"use_query_condition_cache": 0})).rows
-        )
-
-    def rows(self, asked: n.Filter) -> list[object]:
-        where = to_sql(asked)
-        sql = f"SELECT row FROM {self.stream.database}.logs WHERE {where.sql} ORDER BY row"
-        return [row for (row,) in self.query(sql, where.parameters)]
-
-    def close(self) -> None:
-        self._runner.run(self._store.close())
-        self._runner.close()
-
-
 @pytest.fixture(scope="module")
 def table(engine: EngineProcess) -> Iterator[Table]:
-    table = Table(engine.url)
+    table = Table(engine.url, "language-agreement", POOL, granularity=2, merged=True)
     yield table
     table.close()
 
 
-def _selected(asked: n.Filter) -> list[object]:
-    wanted = predicate(asked)
-    return [row for row, record in enumerate(POOL) if wanted(record)]
+def _selected(asked: n.Filter) -> list[int]:
+    return list(selector(asked)(BATCH, range(len(BATCH))))
 
 
 @settings(max_examples=250, deadline=None)
 @given(asked=FILTERS)
-def test_sql_and_predicate_agree(table: Table, asked: n.Filter) -> None:
-    assert table.rows(asked) == _selected(asked)
+def test_sql_and_rows_selected_agree(table: Table, asked: n.Filter) -> None:
+    assert table.rows(to_sql(asked)) == _selected(asked)
+
+
+@settings(max_examples=100, deadline=None)
+@given(asked=FILTERS, start=st.none() | st.sampled_from(TIMES), end=st.none() | st.sampled_from(TIMES))
+def test_a_filter_asks_the_same_whether_its_bounds_are_pulled_out(
+    table: Table, asked: n.Filter, start: int | None, end: int | None
+) -> None:
+    given_ = LogFilter(asked, start, end)
+    pulled = narrowed(given_)
+    wanted = list(select(given_, BATCH))
+    assert list(select(pulled, BATCH)) == wanted
+    assert table.rows(where(pulled)) == wanted
+
+
+@settings(max_examples=100, deadline=None)
+@given(asked=FILTERS, data=st.data())
+def test_rows_and_single_records_are_judged_alike(asked: n.Filter, data: st.DataObject) -> None:
+    rows = data.draw(st.lists(st.integers(0, len(POOL) - 1), max_size=20, unique=True).map(sorted))
+    wanted = predicate(asked)
+    assert list(selector(asked)(BATCH, rows)) == [row for row in rows if wanted(POOL[row])]
+
+
+@settings(max_examples=150, deadline=None)
+@given(asked=FILTERS)
+def test_a_filter_between_pipes_finds_the_same(table: Table, asked: n.Filter) -> None:
+    # Behind `limit` it is about the columns of a subquery, for which there is another printer.
+    pipes = (n.Limit(100_000), n.Where(asked), n.Stats((n.Aggregate(n.Function.COUNT, None, "n"),)))
+    statement = compile_query(n.Query(n.EVERYTHING, pipes), table=table.name, limit=1)
+    assert table.query(statement.sql, statement.parameters) == [(len(_selected(asked)),)]
 
 
 @pytest.mark.parametrize("text", [w for w in WORDS if " " not in w])
 def test_each_word_finds_what_it_is_in(table: Table, text: str) -> None:
-    found = table.rows(n.Word(text))
+    found = table.rows(to_sql(n.Word(text)))
     assert found
     assert found == _selected(n.Word(text))
 
@@ -202,7 +190,7 @@ def test_each_word_finds_what_it_is_in(table: Table, text: str) -> None:
 )  # fmt: skip
 def test_queries_as_people_write_them(table: Table, query: str) -> None:
     asked = parse(query).filter
-    assert table.rows(asked) == _selected(asked)
+    assert table.rows(to_sql(asked)) == _selected(asked)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +209,7 @@ def test_queries_as_people_write_them(table: Table, query: str) -> None:
 )
 def test_the_largest_queries_reach_the_engine(table: Table, query: str) -> None:
     asked = parse(query).filter
-    assert table.rows(asked) == _selected(asked)
+    assert table.rows(to_sql(asked)) == _selected(asked)
 
 
 @pytest.mark.parametrize("kind", list(Kind))

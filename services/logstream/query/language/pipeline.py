@@ -221,8 +221,8 @@ class _Compiler:
 
     def _condition(self, state: _State, asked: n.Filter, column: int) -> str:
         def resolve(field: n.Field) -> Value:
-            if field.column == "metadata" and state.lines and field.key in _LINE:
-                return self._key(field.key)  # written metadata.level
+            if field.column == "metadata" and state.lines and state.fields.get(field.key) == _LINE.get(field.key):
+                return self._key(field.key)
             return self._single(state, n.Name(field.name, column))
 
         names = {field.name for field in n.fields_of(asked)}
