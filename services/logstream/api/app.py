@@ -7,8 +7,10 @@ from logstream import __version__
 from logstream.api import (
     accounts,
     analysis,
+    context,
     deadletters,
     errors,
+    explain,
     health,
     ledger,
     openapi,
@@ -16,6 +18,7 @@ from logstream.api import (
     query,
     reads,
     saved,
+    search,
     tail,
 )
 from logstream.api.docs import create_documented_app
@@ -32,10 +35,13 @@ def create_app(services: Services, all_accounts: Accounts) -> FastAPI:
     app.state.services = services
     app.state.gate = services.gate
     app.include_router(reads.create_router(settings))
+    app.include_router(search.create_router(settings))
+    app.include_router(context.create_router())
     app.include_router(analysis.create_router())
     app.include_router(tail.create_router())
     app.include_router(queries.create_router())
     app.include_router(query.create_router(settings.max_limit))
+    app.include_router(explain.create_router(settings.max_limit))
     app.include_router(deadletters.create_router())
     app.include_router(ledger.create_router())
     app.include_router(accounts.create_router(all_accounts, services.gate, settings))
