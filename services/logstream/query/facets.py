@@ -18,6 +18,8 @@ SAMPLED_LINES = 10_000
 """The newest lines decide which metadata keys are worth a facet."""
 _FEW = 10
 """So few distinct values are a facet however few lines there are."""
+_RARE = 100
+"""A key that fewer than one line in so many has is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +51,18 @@ class FacetReader:
         """The most frequent metadata keys of the newest lines whose values repeat."""
         sample = sampled_lines(stream, logs, "metadata", SAMPLED_LINES)
         answer = await self._store.query(
-            f"SELECT toString(key) AS name, count() AS lines, uniq(value) AS distinct FROM ({sample.sql}) "  # noqa: S608
-            "ARRAY JOIN mapKeys(metadata) AS key, mapValues(metadata) AS value GROUP BY name "
-            f"HAVING distinct <= greatest({_FEW}, intDiv(lines, 2)) ORDER BY lines DESC, name LIMIT {DEFAULT_KEYS} "
+            # The first key of each line counts the lines that have any.
+            "SELECT toString(key) AS name, count() AS lines, uniq(value) AS distinct, "  # noqa: S608
+            f"sum(countIf(number = 1)) OVER () FROM ({sample.sql}) ARRAY JOIN mapKeys(metadata) AS key, "
+            "mapValues(metadata) AS value, arrayEnumerate(mapKeys(metadata)) AS number GROUP BY name "
+            f"ORDER BY distinct <= greatest({_FEW}, intDiv(lines, 2)) DESC, lines DESC, name LIMIT {DEFAULT_KEYS} "
             # Keys beyond the bound are as rare as they are many.
             "SETTINGS max_rows_to_group_by = 20000, group_by_overflow_mode = 'any'",
             sample.parameters,
             settings=self._limits.settings,
         )
-        return [nodes.Field("metadata", name) for name, _, _ in answer.rows]
+        return [
+            nodes.Field("metadata", name)
+            for name, lines, distinct, total in answer.rows
+            if distinct <= max(_FEW, lines // 2) and lines * _RARE >= total
+        ]

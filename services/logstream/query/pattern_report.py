@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from logstream.query.filter import LogFilter
@@ -38,11 +39,16 @@ class PatternReport:
 
 
 class PatternReader:
-    """Raises StoreUnavailable, TooLarge and what the limits of a statement raise."""
+    """Raises StoreUnavailable, TooLarge and what the limits of a statement raise.
 
-    def __init__(self, store: Store, limits: QueryLimits) -> None:
+    executor: where templates are learnt, which nothing interrupts: of one thread, so that callers who leave and come
+    again do not take the whole processor (the largest report takes some seconds of it).
+    """
+
+    def __init__(self, store: Store, limits: QueryLimits, executor: Executor) -> None:
         self._store = store
         self._limits = limits
+        self._executor = executor
 
     async def read(self, stream: Stream, logs: LogFilter, period: Period) -> PatternReport:
         """The patterns of `period` and of the period of the same length before it, learnt together."""
@@ -71,7 +77,8 @@ class PatternReader:
             if there:
                 past[shape] = Seen(there, text)
         rest = total - sum(seen.count for seen in shapes.values())
-        return PatternReport(total, previous, rest, await asyncio.to_thread(summarise, shapes, past))
+        learning = asyncio.get_running_loop().run_in_executor(self._executor, summarise, shapes, past)
+        return PatternReport(total, previous, rest, await learning)
 
 
 def query_of(template: Template) -> str:
