@@ -1,11 +1,11 @@
 """The demo's logs: believable, in order, and the same for the same plan."""
 
-import json
 import re
 from collections import Counter, defaultdict
 from itertools import islice
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +26,7 @@ Entry = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def week() -> list[Entry]:
-    return [json.loads(record) for _, record in backfill(WEEK)]
+    return [msgspec.json.decode(record) for _, record in backfill(WEEK)]
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,9 @@
 """The demo's incident: it shows, its lines lead to the cause, and the decoys do not."""
 
-import json
 from collections import Counter
 from typing import Any
 
+import msgspec
 import pytest
 
 from logstream.demo import Incident, Plan, backfill, incident
@@ -14,7 +14,7 @@ from logstream.demo.shop import EUROPE
 END = 1_795_514_400 * 10**9
 Entry = dict[str, Any]
 PLANS = {
-    "a week": Plan(1, END, 7, lines_per_day=12_000),
+    "a week": Plan(1, END, 7, lines_per_day=20_000),
     "another seed": Plan(99, END + 5 * HOUR, 3, lines_per_day=15_000),
     "a day": Plan(1, END, 1, lines_per_day=60_000),
 }
@@ -35,7 +35,7 @@ def trouble(plan: Plan) -> Incident:
 
 @pytest.fixture(scope="module")
 def entries(plan: Plan) -> list[Entry]:
-    return [json.loads(record) for _, record in backfill(plan)]
+    return [msgspec.json.decode(record) for _, record in backfill(plan)]
 
 
 @pytest.fixture(scope="module")

@@ -112,7 +112,8 @@ def _go_on(sender: Sender, plan: Plan, *, quiet: bool) -> None:
     """Lines as their times come, until interrupted."""
     if not quiet:
         output.say(f"sending about {plan.live_rate:g} lines a second; Ctrl-C ends it")
-    number, held = 0, []
+    number = 0
+    held: list[bytes] = []
     due = time.time_ns()
     for at, record in live(plan):
         while at > due:

@@ -113,4 +113,4 @@ def _postgres(minute: Minute, region: Region, level: str, severity: str, text: s
     at = minute.moment()
     when = datetime.fromtimestamp(at // 10**9, UTC)
     prefix = f"{when:%Y-%m-%d %H:%M:%S}.{at // 10**6 % 1000:03d} UTC [{minute.rng.randint(60, 900)}] shop@shop"
-    minute.write(at, "postgres", region, level, f"{prefix} {severity}:  {text}", **metadata)
+    minute.write(at, "postgres", region, level, f"{prefix} {severity}:  {text}", given=metadata)

@@ -36,5 +36,5 @@ def roll_out(minute: Minute, deploy: Deploy, old: Sequence[Pod]) -> None:
         # These are written by pods of the version before.
         of = {key: value for key, value in pod.items() if key != "region"}
         minute.write(ended, service, region, "info",
-                     f"Received SIGTERM, draining {rng.randint(0, 9)} connections", **of)  # fmt: skip
-        minute.write(ended + 2_000_000_000, service, region, "info", "Shutdown complete", **of)
+                     f"Received SIGTERM, draining {rng.randint(0, 9)} connections", given=of)  # fmt: skip
+        minute.write(ended + 2_000_000_000, service, region, "info", "Shutdown complete", given=of)

@@ -27,14 +27,14 @@ class Minute:
 
     def write(
         self, at: int, service: str, region: Region, level: str, message: str, /, *,
-        trace_id: str = "", span_id: str = "", replica: int | None = None, **metadata: str,
+        given: Mapping[str, str] | None = None, trace_id: str = "", span_id: str = "", replica: int | None = None, **metadata: str,
     ) -> None:  # fmt: skip
-        """A line of one of the service's pods: the one with this number, or any."""
+        """A line of one of the service's pods: the one with this number, or any. given: more metadata."""
         pods = self.pods[service, region.name]
         number = int(self.rng.random() * len(pods)) if replica is None else replica % len(pods)
         line = encode(
-            timestamp=at, service=service, level=level, message=message, metadata={**pods[number], **metadata},
-            trace_id=trace_id, span_id=span_id,
+            timestamp=at, service=service, level=level, message=message,
+            metadata={**pods[number], **(given or {}), **metadata}, trace_id=trace_id, span_id=span_id,
         )  # fmt: skip
         self.lines.append((at, line))
 
@@ -69,8 +69,8 @@ class Request:
         if span is None:
             span = self._spans[service] = f"{self.rng.getrandbits(64):016x}"
         self.minute.write(
-            self.at + int(after * MILLISECOND), service, self.region, level, message,
-            trace_id=self.trace_id, span_id=span, replica=self._number, **self.who, **metadata,
+            self.at + int(after * MILLISECOND), service, self.region, level, message, given={**self.who, **metadata},
+            trace_id=self.trace_id, span_id=span, replica=self._number,
         )  # fmt: skip
 
     def took(self, median: float, spread: float = 0.45) -> float:

@@ -103,7 +103,7 @@ def _request(minute: Minute, region: Region, trouble: Incident | None) -> None:
     elif chance < _ASSETS + _BUYERS:
         severity = trouble.severity(request.at) if trouble is not None and trouble.region == region.name else 0.0
         # Who wants to buy tries again.
-        while not check_out(request, severity) and rng.random() < 0.7:
+        while not check_out(request, severity) and rng.random() < 0.8:
             request = Request(minute, region, request.at + int(rng.uniform(12e9, 40e9)), request.user)
     else:
         visits.pick(rng)(request)
