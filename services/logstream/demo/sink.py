@@ -27,7 +27,8 @@ class Minute:
 
     def write(
         self, at: int, service: str, region: Region, level: str, message: str, /, *,
-        given: Mapping[str, str] | None = None, trace_id: str = "", span_id: str = "", replica: int | None = None, **metadata: str,
+        given: Mapping[str, str] | None = None, trace_id: str = "", span_id: str = "", replica: int | None = None,
+        **metadata: str,
     ) -> None:  # fmt: skip
         """A line of one of the service's pods: the one with this number, or any. given: more metadata."""
         pods = self.pods[service, region.name]
