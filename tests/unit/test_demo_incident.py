@@ -130,3 +130,14 @@ def test_a_few_minutes_have_no_incident(days: float) -> None:
     plan = Plan(1, END, days)
     assert incident(plan) is None
     assert not any(b"payment-db within" in record for _, record in backfill(plan))
+
+
+def test_no_pod_writes_before_it_starts_or_after_it_has_ended(entries: list[Entry]) -> None:
+    started = {e["metadata"]["pod"]: e["timestamp"] for e in entries if e["metadata"].get("event")}
+    ended = {e["metadata"]["pod"]: e["timestamp"] for e in entries if e["message"] == "Shutdown complete"}
+    assert ended
+    for entry in entries:
+        pod, at = entry["metadata"]["pod"], entry["timestamp"]
+        assert at >= started.get(pod, at)
+        # Requests under way, and jobs, come to their end.
+        assert at <= ended.get(pod, at) + 20 * MINUTE

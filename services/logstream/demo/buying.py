@@ -124,9 +124,10 @@ def _confirm(r: Request, order: _Order) -> None:
 def pool_gauge(minute: Minute, region: Region, trouble: Incident | None) -> None:
     """The state of payment's connection pool, as it is logged every five minutes."""
     rng = minute.rng
-    severity = trouble.severity(minute.start) if trouble is not None and trouble.region == region.name else 0.0
-    size = 4 if severity else 40
-    used = min(size, int(size * severity) + rng.randint(1, 4) if severity else rng.randint(3, 12))
+    bad = trouble is not None and trouble.region == region.name and trouble.start <= minute.start < trouble.end
+    severity = trouble.severity(minute.start) if trouble is not None and bad else 0.0
+    size = 4 if bad else 40
+    used = min(size, rng.randint(3, 12))
     waiting = int(30 * severity * rng.random() + 10 * severity)
     minute.write(
         minute.moment(), "payment", region, "warn" if waiting > 3 else "info",

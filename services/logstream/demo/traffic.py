@@ -101,10 +101,14 @@ def _request(minute: Minute, region: Region, trouble: Incident | None) -> None:
     if chance < _ASSETS:
         infrastructure.assets(request)
     elif chance < _ASSETS + _BUYERS:
-        severity = trouble.severity(request.at) if trouble is not None and trouble.region == region.name else 0.0
-        # Who wants to buy tries again.
-        while not check_out(request, severity) and rng.random() < 0.8:
+        if trouble is None or trouble.region != region.name:
+            check_out(request, 0.0)
+            return
+        # Who wants to buy tries again, in vain as long as the pods of this minute are there.
+        while not check_out(request, trouble.severity(request.at)) and rng.random() < 0.8:
             request = Request(minute, region, request.at + int(rng.uniform(12e9, 40e9)), request.user)
+            if request.at >= trouble.end:
+                return
     else:
         visits.pick(rng)(request)
         noise.deprecated(request, trouble)
