@@ -180,7 +180,7 @@ class Store:
 
     async def progress(self) -> dict[str, Progress]:
         """Reads that run in the engine now, by tag. Raises StoreUnavailable."""
-        return progress((await self.query(RUNNING)).rows)  # type: ignore[arg-type]
+        return progress((await self.query(RUNNING)).rows)
 
     async def kill(self, tag: str) -> None:
         """End what a read has under way in the engine. Raises StoreUnavailable."""
