@@ -263,3 +263,54 @@ def test_paths(http_: Http) -> None:
         assert response.status == status
         if path in ("/", "/ping"):
             assert body == b"Ok.\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "begin", "end"), [("Parquet", b"PAR1", b"PAR1"), ("CSVWithNames", b'"n","s"\n0,', b'"\n')]
+)
+def test_a_file_comes_whole_with_its_parameters_and_limits(http_: Http, name: str, begin: bytes, end: bytes) -> None:
+    sql = f"SELECT number AS n, {{p:String}} AS s FROM numbers(300000) /* FORMAT TSV */ FORMAT {name} /* tag */"
+    status, body, headers = http_(sql, param_p="a FORMAT b")
+    assert status == 200
+    assert body.startswith(begin)
+    assert body.endswith(end)
+    assert headers["X-ClickHouse-Format"] == name
+    if name == "CSVWithNames":
+        assert body.count(b'"a FORMAT b"\n') == 300_000
+    assert http_(f"SELECT nonsense FORMAT {name}")[0] in {400, 404}
+    assert (
+        http_(f"SELECT number FROM numbers(5) SETTINGS max_result_rows = 1, max_block_size = 1 FORMAT {name}")[0] != 200
+    )
+
+
+def test_a_file_that_fails_half_way_is_broken_off(http_: Http) -> None:
+    sql = "SELECT number, throwIf(number = 3000000) FROM numbers(10000000) FORMAT CSVWithNames"
+    with pytest.raises(http.client.IncompleteRead) as broken:
+        http_(sql, max_threads=1)
+    assert b"__exception__" in broken.value.partial[-2000:]
+    assert http_.text("SELECT count() FROM numbers(3)") == "3"
+
+
+@pytest.mark.parametrize("name", ["Parquet", "CSVWithNames"])
+async def test_a_file_is_not_held_in_memory_and_ends_with_its_client(
+    engine: EngineProcess, http_: Http, name: str
+) -> None:
+    marker = f"file-{name}"
+    running = (
+        f"SELECT count() FROM system.processes WHERE query LIKE '%/* {marker} */%' AND query NOT LIKE '%processes%'"
+    )
+    for sql in (
+        f"SELECT number, toString(number) FROM numbers(100000000000) /* {marker} */ FORMAT {name}",
+        # Nothing to write for a long time after the first piece.
+        (
+            f"SELECT number FROM numbers(1000000000000) WHERE number < 3000000 OR sipHash64(number) = 2 /* {marker} */ "
+            f"SETTINGS max_threads = 1 FORMAT {name}"
+        ),
+    ):
+        sock = http_.open(sql.encode(), query="output_format_parquet_row_group_size=100000")
+        size = 0
+        while size < 3_000_000:
+            size += len(sock.recv(1 << 20))
+        assert http_.text(running) == "1"
+        sock.close()
+        _until(lambda: http_.text(running) == "0", f"{marker} is cancelled")

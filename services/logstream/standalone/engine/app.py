@@ -181,14 +181,16 @@ class Application:
             await self._killer.call(self._killer.connection.kill, lease.connection.name)
             await lease.idle(pause)
             pause = min(1.0, pause * 2)
+        if lease.connection.piping:
+            await self._killer.call(self._killer.connection.kill, lease.connection.name)
         await lease.call(lease.connection.abandon)
 
 
 async def _execute(statement: Statement, answer: Answer, lease: Lease) -> None:
     connection = lease.connection
     answer.begin(statement)
-    if statement.kind is Kind.STREAM:
-        pieces = connection.stream(statement)
+    if statement.kind in (Kind.STREAM, Kind.PIPE):
+        pieces = connection.stream(statement) if statement.kind is Kind.STREAM else connection.pipe(statement)
         while (piece := await lease.call(_next, pieces)) is not None:
             await answer.write(piece)
         await answer.end()

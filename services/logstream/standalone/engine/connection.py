@@ -1,9 +1,11 @@
 """One chDB connection: statements one at a time, with the settings of each. Blocking; may be used from any thread."""
 
 import contextlib
+import fcntl
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +13,9 @@ from logstream.standalone.engine import exceptions
 from logstream.standalone.engine.exceptions import EngineError
 from logstream.standalone.engine.request import Statement
 
+_PIPE_BYTES = 1024 * 1024
+_PIECE_BYTES = 512 * 1024
+_HELD_BYTES = 4096
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # Statements that change the connection itself; over HTTP without sessions they end with the request.
 _CHANGES_SESSION = frozenset({"SET", "USE"})
@@ -67,6 +72,7 @@ class Connection:
         self._settings: dict[str, str] = {}
         self._database = "default"
         self._result: Any = None
+        self._file: Generator[memoryview] | None = None
 
     def close(self) -> None:
         self._chdb.close()
@@ -163,8 +169,64 @@ class Connection:
         except Exception as error:
             raise EngineError.of(error) from None
 
+    def pipe(self, statement: Statement) -> Iterator[memoryview]:
+        """As `stream`, for a format that is one file: the engine writes it into a pipe, and waits while it is full."""
+        self._file = self._pipe(statement)
+        return self._file
+
+    def _pipe(self, statement: Statement) -> Generator[memoryview]:
+        self._check(statement)
+        self._prepare(statement)
+        reading, writing = os.pipe()
+        failures: list[Exception] = []
+        at = statement.output_at
+        target = f"\nINTO OUTFILE '/proc/self/fd/{writing}' TRUNCATE COMPRESSION 'none' "
+        sql = statement.sql[:at] + target + statement.sql[at:]
+
+        def write() -> None:
+            try:
+                self._chdb.query(sql, "Native", params=dict(statement.parameters))
+            except Exception as error:
+                failures.append(error)
+            finally:
+                os.close(writing)
+
+        with contextlib.suppress(OSError):  # as far as the machine allows
+            fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        writer = threading.Thread(target=write, name=f"{self.name}-pipe", daemon=True)
+        writer.start()
+        try:
+            view = memoryview(bytearray(_PIECE_BYTES))
+            held = 0
+            while size := os.readv(reading, [view[held:]]):
+                held += size
+                # A format may begin before the statement has been looked at.
+                if held > _HELD_BYTES:
+                    yield view[:held]
+                    held = 0
+            writer.join()
+            if failures:
+                raise EngineError.of(failures[0]) from None
+            if held:
+                yield view[:held]
+        finally:
+            os.close(reading)  # whoever still writes fails
+            writer.join()
+            self._file = None
+
+    @property
+    def piping(self) -> bool:
+        """Whether a file is being written that was not read to its end."""
+        return self._file is not None
+
     def abandon(self) -> None:
-        """Make the connection free after a statement that was not read to its end."""
+        """Make the connection free after a statement that was not read to its end.
+
+        One that writes a file must have been killed: else this waits until it has found something to write.
+        """
+        if self._file is not None:
+            self._file.close()
+            self._file = None
         if self._result is not None:
             with contextlib.suppress(Exception):
                 self._result.cancel()

@@ -29,6 +29,8 @@ _STREAMABLE = frozenset({
     "jsoncompacteachrow", "jsonstringseachrow", "jsoncompactstringseachrow", "ndjson", "jsonl", "jsonlines", "tskv",
     "rawblob", "lineasstring", "msgpack",
 })  # fmt: skip
+# Formats of large results whose pieces do not: the engine writes them as one file, into a pipe.
+_PIPED = frozenset({"parquet", "csvwithnames"})
 _SELECTS = frozenset({"SELECT", "WITH", ""})
 _RETURNS_ROWS = _SELECTS | {"SHOW", "DESCRIBE", "DESC", "EXPLAIN", "EXISTS", "CHECK", "KILL"}
 
@@ -38,6 +40,7 @@ class Kind(Enum):
 
     INSERT = "insert"  # data pushed into the engine
     STREAM = "stream"  # a result in pieces
+    PIPE = "pipe"  # a file in pieces
     WHOLE = "whole"  # everything else: the answer is held in memory
 
 
@@ -47,7 +50,8 @@ class Statement:
 
     data: for Kind.INSERT the pieces of the data, in order; running the statement consumes them.
     insert_settings: its SETTINGS clause. parameters: values of `{name:Type}` in ClickHouse's escaped text form.
-    read_only: it must not change anything. wait_end: hold the answer back until it is known to be good.
+    output_at: for Kind.PIPE, where in `sql` its FORMAT clause begins. read_only: it must not change anything.
+    wait_end: hold the answer back until it is known to be good.
     compress: the answer may be compressed.
     """
 
@@ -61,6 +65,7 @@ class Statement:
     settings: Mapping[str, str] = field(default_factory=dict)
     database: str = "default"
     query_id: str = ""
+    output_at: int = 0
     read_only: bool = False
     wait_end: bool = False
     compress: bool = False
@@ -121,9 +126,12 @@ def parse(
     _permit(whole)
     name = form_of.format or arguments.get("default_format") or headers.get(b"x-clickhouse-format", b"").decode()
     name = name or "TabSeparated"
-    streams = form_of.verb in _SELECTS and name.lower() in _STREAMABLE
-    kind = Kind.STREAM if streams else Kind.WHOLE
-    return Statement(kind, form_of.verb, _text(whole), name, **common)  # type: ignore[arg-type]
+    kind, output_at = Kind.WHOLE, 0
+    if form_of.verb in _SELECTS and name.lower() in _STREAMABLE:
+        kind = Kind.STREAM
+    elif form_of.verb in _SELECTS and name.lower() in _PIPED and form_of.format_start is not None:
+        kind, output_at = Kind.PIPE, len(_text(whole[: form_of.format_start]))
+    return Statement(kind, form_of.verb, _text(whole), name, output_at=output_at, **common)  # type: ignore[arg-type]
 
 
 def _head(pieces: list[bytes]) -> tuple[bytes, list[bytes], Shape]:

@@ -26,7 +26,7 @@ class Shape:
     """What a statement's text says about how to run it.
 
     verb: its first word in upper case, "" when it begins otherwise (a parenthesis) or is empty.
-    format: the name in its FORMAT clause, None without one.
+    format: the name in its FORMAT clause, None without one. format_start: where that begins, of what is no INSERT.
     insert_end, settings, data_start: only for INSERT … FORMAT X: where the statement without its SETTINGS and
     FORMAT clauses ends, its SETTINGS clause (it may stand on either side of FORMAT), and where the inline data
     begin (byte offsets).
@@ -37,6 +37,7 @@ class Shape:
     insert_end: int | None = None
     settings: bytes = b""
     data_start: int | None = None
+    format_start: int | None = None
 
     @property
     def takes_data(self) -> bool:
@@ -62,13 +63,12 @@ def shape(text: bytes) -> Shape:
     verb = _verb(text)
     if verb == "INSERT":
         return _insert_shape(text, words)
-    name = None
-    is_format = False
-    for _, _, word in words:
-        if is_format:
-            name = word.decode("ascii", "replace")
-        is_format = word.upper() == b"FORMAT"
-    return Shape(verb, format=name)
+    name = format_start = format_at = None
+    for start, _, word in words:
+        if format_at is not None:
+            name, format_start = word.decode("ascii", "replace"), format_at
+        format_at = start if word.upper() == b"FORMAT" else None
+    return Shape(verb, format=name, format_start=format_start)
 
 
 def _verb(text: bytes) -> str:
