@@ -5,7 +5,7 @@ import pytest
 from logstream.query.language import QuerySyntaxError, parse
 from logstream.query.language import nodes as n
 from logstream.query.language.build import MAX_LIMIT, MAX_WILDCARDS
-from logstream.query.language.parser import MAX_CHARACTERS, MAX_DEPTH, MAX_PIPES, MAX_TERMS
+from logstream.query.language.parser import MAX_CHARACTERS, MAX_DEPTH, MAX_PIPES, MAX_REGEXES, MAX_TERMS
 from logstream.query.language.quantity import Kind, Quantity
 
 COUNT = n.Aggregate(n.Function.COUNT, None, "count()")
@@ -227,6 +227,7 @@ def test_the_answer_names_place_and_expectation() -> None:
         ("a*" * MAX_WILDCARDS, "a*" * (MAX_WILDCARDS + 1), MAX_WILDCARDS),
         ("k:" + "*a" * MAX_WILDCARDS, "k:" + "*a" * (MAX_WILDCARDS + 1), MAX_WILDCARDS),
         ("a" + "| limit 5" * MAX_PIPES, "a" + "| limit 5" * (MAX_PIPES + 1), MAX_PIPES),
+        ("/a/ " * MAX_REGEXES, "/a/ " * (MAX_REGEXES + 1), MAX_REGEXES),
     ],
 )
 def test_limits(within: str, beyond: str, limit: int) -> None:

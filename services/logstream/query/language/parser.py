@@ -19,6 +19,8 @@ MAX_TERMS = 200
 MAX_DEPTH = 40
 """Parentheses and NOTs inside of one another."""
 MAX_PIPES = 16
+MAX_REGEXES = 20
+"""Regular expressions: each may hold memory for as long as a tail is open."""
 
 _TERMS = frozenset({"WORD", "VALUE", "QUOTED", "REGEX", "BOUND", "NAME", "FUNCTION"})
 _NAMES: dict[str, str] = {
@@ -38,7 +40,7 @@ class _Guard(PostLex):
     always_accept = ()
 
     def process(self, stream: Iterator[Token]) -> Iterator[Token]:
-        terms = pipes = nots = 0
+        terms = pipes = nots = regexes = 0
         opened: list[int] = []  # for each parenthesis not yet closed: how many levels it adds
         for token in stream:
             match token.type:
@@ -53,12 +55,13 @@ class _Guard(PostLex):
                     pipes += 1
                 case kind if kind in _TERMS:
                     terms += 1
+                    regexes += kind == "REGEX"
             depth = sum(opened) + nots
             if token.type in _TERMS:
                 nots = 0
             for value, limit, what in (
                 (terms, MAX_TERMS, "terms"), (depth, MAX_DEPTH, "levels of parentheses and NOT"),
-                (pipes, MAX_PIPES, "pipes"),
+                (pipes, MAX_PIPES, "pipes"), (regexes, MAX_REGEXES, "regular expressions"),
             ):  # fmt: skip
                 if value > limit:
                     raise QuerySyntaxError(f"query has more than {limit} {what}", column=_column(token), limit=limit)

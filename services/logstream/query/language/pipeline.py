@@ -134,7 +134,7 @@ class _Compiler:
                 columns = [(name, name.text, self._resolve(state, name)) for name in names]
                 return replace(state, fields=_columns(columns), lines=False)
             case n.Sort(keys):
-                return self._sorted(state if state.limit is None else self._sealed(state), keys)
+                return self._sorted(state if state.limit is None else self._sealed(state, ordered=True), keys)
             case n.Limit(count):
                 return replace(state, limit=min(count, state.limit or count))
             case n.Extract():
@@ -293,8 +293,7 @@ class _Compiler:
                 # Numbers first and as numbers, then everything else as text.
                 order.append(_Key(self._as_number(value.sql), f"{direction} NULLS LAST"))
             order.append(_Key(self._sortable(value), direction))
-        ties = tuple(map(_Key, state.group)) if state.aggregated else _NEWEST if state.lines else ()
-        return replace(state, order=(*order, *ties))
+        return replace(state, order=(*order, *state.order))
 
     def _extracted(self, state: _State, pipe: n.Extract) -> _State:
         source = self._single(state, pipe.source)

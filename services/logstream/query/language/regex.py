@@ -8,17 +8,19 @@ MAX_PATTERN_CHARACTERS = 1000
 _MAX_PROGRAM_BYTES = 256 * 1024
 """What the compiled program may take. In the worst case RE2 does one step an instruction and byte of the text."""
 
+_MAX_RUN_BYTES = 1024 * 1024
+"""What one may take while it runs: the program, and the states it remembers. With more states it becomes slower."""
 
-def _options(max_bytes: int | None = None) -> "re2.Options":
+
+def _options(max_bytes: int) -> "re2.Options":
     options = re2.Options()
     options.log_errors = False
     options.dot_nl = True  # as ClickHouse's match(): "." is any character, a line feed, too
-    if max_bytes is not None:
-        options.max_mem = max_bytes
+    options.max_mem = max_bytes
     return options
 
 
-_RUN = _options()
+_RUN = _options(_MAX_RUN_BYTES)
 _CHECK = _options(_MAX_PROGRAM_BYTES)
 
 
