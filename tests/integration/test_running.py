@@ -95,6 +95,25 @@ async def test_reads_belong_to_their_caller_and_to_admins(api: Api) -> None:
     assert (await api.client.delete(f"{path}/mine", headers=admin)).status_code == 404
 
 
+async def test_a_read_that_waits_can_be_cancelled(
+    tmp_path: Path, engine: EngineProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with api_with_slow_route(tmp_path, engine.url, monkeypatch, ApiSettings(max_reads=1)) as api:
+        first = read(api)
+        await until_queries(api, 1)
+        second = read(api, api.headers | {"X-Query-Id": "second"})
+        async with asyncio.timeout(15):
+            while len(found := (await api.get("/api/v1/queries")).json()["queries"]) < 2:
+                await asyncio.sleep(0.02)
+        assert [query["state"] for query in found] == ["running", "waiting"]
+        assert (found[1]["rows_read"], found[1]["percent"], found[1]["memory"]) == (0, None, None)
+        assert (await api.client.delete("/api/v1/queries/second", headers=api.headers)).status_code == 204
+        assert (await second).json()["error"]["code"] == "cancelled"
+        assert [query["id"] for query in (await api.get("/api/v1/queries")).json()["queries"]] == [found[0]["id"]]
+        assert (await api.client.delete(f"/api/v1/queries/{found[0]['id']}", headers=api.headers)).status_code == 204
+        assert (await first).status_code == 409
+
+
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "x" * 65, "'; DROP"])
 async def test_a_name_that_is_none_is_refused(api: Api, name: str) -> None:
     answer = await api.client.get("/logs", headers=api.headers | {"X-Query-Id": name})

@@ -23,6 +23,7 @@ from logstream.api import (
 )
 from logstream.api.docs import create_documented_app
 from logstream.api.middleware import Bodies, Heads, Observed
+from logstream.api.read_options import READ
 from logstream.api.running import ReadHeaders
 from logstream.api.services import Services
 from logstream.auth.accounts import Accounts
@@ -34,14 +35,14 @@ def create_app(services: Services, all_accounts: Accounts) -> FastAPI:
     app = create_documented_app(title="LogStream API", version=__version__)
     app.state.services = services
     app.state.gate = services.gate
-    app.include_router(reads.create_router(settings))
-    app.include_router(search.create_router(settings))
-    app.include_router(context.create_router())
-    app.include_router(analysis.create_router())
+    app.include_router(reads.create_router(settings), **READ)
+    app.include_router(search.create_router(settings), **READ)
+    app.include_router(context.create_router(), **READ)
+    app.include_router(analysis.create_router(), **READ)
     app.include_router(tail.create_router())
     app.include_router(queries.create_router())
-    app.include_router(query.create_router(settings.max_limit))
-    app.include_router(explain.create_router(settings.max_limit))
+    app.include_router(query.create_router(settings.max_limit), **READ)
+    app.include_router(explain.create_router(settings.max_limit), **READ)
     app.include_router(deadletters.create_router())
     app.include_router(ledger.create_router())
     app.include_router(accounts.create_router(all_accounts, services.gate, settings))

@@ -10,7 +10,7 @@ _MEANING = {
     403: "The caller has no right to this",
     404: "There is no such thing",
     408: "The body came too slowly",
-    409: "It exists already, or its state forbids it",
+    409: "It exists already, its state forbids it, or the read was cancelled",
     412: "If-Match names another state than the present one",
     413: "The request is too large",
     415: "The content type or encoding is not known",

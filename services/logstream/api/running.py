@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import math
-import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -13,17 +12,17 @@ from typing import TypeVar
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from logstream.api.read_options import chosen_id, timeout
 from logstream.api.turns import Turns
 from logstream.auth.principal import Principal
 from logstream.clock import Clock
-from logstream.errors import Conflict, InvalidValue, LogStreamError, ReadCancelled, TooExpensive
+from logstream.errors import Conflict, LogStreamError, ReadCancelled, TooExpensive
 from logstream.logs import get_logger
 from logstream.storage.progress import COST, Cost, Progress
 from logstream.storage.store import Store
 
 _T = TypeVar("_T")
 _log = get_logger("api")
-_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _FRESH_SECONDS = 0.25
 _SCOPE = "logstream.read"
 
@@ -77,6 +76,7 @@ class Reads:
         self._progress: dict[str, Progress] = {}
         self._progress_at = -math.inf
         self._asking = asyncio.Lock()
+        self._killing: set[asyncio.Task[None]] = set()
 
     async def run(self, request: Request, principal: Principal, kind: str, read: Callable[[], Awaitable[_T]]) -> _T:
         """What `read()` gives, when its turn comes; ended in the engine, too, when the client leaves.
@@ -85,7 +85,7 @@ class Reads:
         and name the read with `X-Query-Id`.
         Raises TooMany, TooExpensive (out of time), ReadCancelled, InvalidValue, Conflict, and what `read` raises.
         """
-        seconds = min(self._seconds, _timeout(request) or math.inf)
+        seconds = min(self._seconds, timeout(request) or math.inf)
 
         async def work() -> _T:
             async with self.turn(request, principal, kind):
@@ -119,7 +119,11 @@ class Reads:
                 finally:
                     COST.reset(token)
                     if read.cost.abandoned:
-                        await asyncio.shield(self._kill(read))
+                        # Also when the caller is cancelled once more.
+                        killing = asyncio.create_task(self._kill(read))
+                        self._killing.add(killing)
+                        killing.add_done_callback(self._killing.discard)
+                        await asyncio.shield(killing)
         except asyncio.CancelledError:
             if not read.cancelled or (read.task is not None and read.task.uncancel()):
                 raise
@@ -128,7 +132,7 @@ class Reads:
             del self._reads[read.id]
 
     def _begin(self, request: Request, principal: Principal, kind: str) -> Read:
-        identity = _chosen_id(request) or secrets.token_hex(16)
+        identity = chosen_id(request) or secrets.token_hex(16)
         if identity in self._reads:
             raise Conflict(f"a read with the id '{identity}' is running", field="X-Query-Id")
         read = Read(
@@ -177,26 +181,6 @@ class Reads:
                 self._progress = await self._store.progress()
                 self._progress_at = self._clock.monotonic()
             return self._progress
-
-
-def _chosen_id(request: Request) -> str | None:
-    text = request.headers.get("x-query-id")
-    if text is not None and not _ID.fullmatch(text):
-        raise InvalidValue("X-Query-Id may have 1 to 64 of A-Z a-z 0-9 _ . -", field="X-Query-Id", limit=64)
-    return text
-
-
-def _timeout(request: Request) -> float | None:
-    text = request.query_params.get("timeout")
-    if not text:
-        return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise InvalidValue(f"timeout must be a number of seconds above 0: {text[:32]!r}", field="timeout")
-    return seconds
 
 
 async def _gone(request: Request) -> None:
