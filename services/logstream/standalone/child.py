@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
+from logstream.standalone.pulse import Pulse
+
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 10.0
 STEADY_SECONDS = 10.0
@@ -41,6 +43,8 @@ class Child:
     failures: int = 0
     """Deaths in a row, each soon after the start."""
     kill_at: float | None = None
+    pulse: Pulse | None = None
+    """Tells when it hangs; None: nobody asks."""
     unread: bytearray = field(default_factory=bytearray)
 
     @property
@@ -80,6 +84,21 @@ class Child:
         self.unread[:] = rest[-65_536:]
         return lines
 
+    def ready(self) -> None:
+        """It works now: from here on its pulse is taken."""
+        self.proved = True
+        if self.pulse is not None:
+            self.pulse.begin(time.monotonic())
+
+    def is_hung(self) -> bool:
+        """Whether it has been silent for too long, and more than once."""
+        return self.process is not None and self.pulse is not None and self.pulse.hung(time.monotonic())
+
+    def quiet(self) -> None:
+        """Take its pulse no longer, until it is ready again."""
+        if self.pulse is not None:
+            self.pulse.stop()
+
     def tell(self, line: str) -> None:
         """Send one line to the child's standard input; a child that has just died is no error."""
         if self.process is not None and self.process.stdin is not None:
@@ -94,6 +113,7 @@ class Child:
             if pipe is not None:
                 pipe.close()
         self.process = None
+        self.quiet()
         return int(status)
 
     def plan_restart(self) -> float:
@@ -108,11 +128,13 @@ class Child:
 
     def terminate(self, grace: float) -> None:
         """Ask the process to stop; `kill_at` says when its patience (`grace`, seconds) is over."""
+        self.quiet()
         if self.process is not None:
             self.process.terminate()
             self.kill_at = time.monotonic() + grace
 
     def kill(self) -> None:
+        self.quiet()
         if self.process is not None:
             self.process.kill()
             self.kill_at = None

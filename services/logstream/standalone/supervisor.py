@@ -90,6 +90,10 @@ class Supervisor:
             if child.kill_at is not None and child.kill_at <= now:
                 self._say(f"the {child.name} did not stop in time and is killed; what was acknowledged is kept")
                 child.kill()
+            if child.pulse is not None and child.is_hung():
+                silence = f"{child.pulse.hang_seconds:g} s"
+                self._say(f"the {child.name} hangs: it runs, but answered nothing for {silence}, and is killed")
+                child.kill()
             if not self._stopping and child.process is None and child.next_start <= now:
                 self._start(child)
         if self._stopping and self._app.process is None:
@@ -102,6 +106,7 @@ class Supervisor:
     def _patience(self) -> float | None:
         """Seconds until something is due; None: nothing is."""
         due = [c.kill_at for c in (self._app, self._engine) if c.kill_at is not None]
+        due += [c.pulse.due for c in (self._app, self._engine) if c.pulse is not None and c.pulse.due is not None]
         if not self._stopping:
             due += [c.next_start for c in (self._app, self._engine) if c.process is None]
         return max(0.0, min(due) - time.monotonic()) if due else None
@@ -152,7 +157,7 @@ class Supervisor:
     def _heard(self, child: Child, line: bytes) -> None:
         if child is self._engine:
             # Its one line is its address: it answers.
-            child.proved = True
+            child.ready()
             return
         try:
             message = json.loads(line)
@@ -161,7 +166,8 @@ class Supervisor:
             self._say(f"{child.name}: {line.decode(errors='replace')}")
             return
         if event == "ready":
-            self._engine.proved = child.proved = True
+            self._engine.proved = True
+            child.ready()
             if not self._ready_seen:
                 self._ready_seen = True
                 self._on_ready(message)

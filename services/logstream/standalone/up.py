@@ -15,6 +15,7 @@ from logstream.standalone import open_files, preflight
 from logstream.standalone.banner import Addresses, banner, url
 from logstream.standalone.child import Child, Command
 from logstream.standalone.options import UpOptions, parse
+from logstream.standalone.pulse import Pulse, hang_seconds, reachable
 from logstream.standalone.supervisor import Message, Supervisor, say
 
 ENGINE_HOST = "127.0.0.1"
@@ -37,6 +38,7 @@ def run(options: UpOptions) -> int:
 
 def _run(options: UpOptions) -> int:
     _check_options(options)
+    hang = hang_seconds()
     open_files.raise_limit()
     data = preflight.prepare_folder(options.data)
     lock = preflight.lock(data)
@@ -77,7 +79,13 @@ def _run(options: UpOptions) -> int:
 
     if not _colour():
         say(f"starting on {data}")
-    supervisor = Supervisor(Child(engine), Child(app), (collector, api), on_ready=ready, say=say)
+    engine_pulse = app_pulse = None
+    if hang is not None:
+        engine_pulse = Pulse((ENGINE_HOST, engine_port), "/ping", hang)
+        host, port, *_ = api.getsockname()
+        app_pulse = Pulse((reachable(host), port), "/livez", hang)
+    children = Child(engine, pulse=engine_pulse), Child(app, pulse=app_pulse)
+    supervisor = Supervisor(*children, (collector, api), on_ready=ready, say=say)
     return supervisor.run()
 
 
