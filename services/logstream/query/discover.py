@@ -139,21 +139,31 @@ class FieldReader:
             for name, count, distinct, values in answer.rows[:MAX_NAMES]
         ]
         return Fields(
-            min(lines, SAMPLED_LINES),
-            sampled=lines > SAMPLED_LINES,
+            lines,
+            sampled=lines == SAMPLED_LINES and await self._has_more(stream, logs),
             truncated=len(answer.rows) > MAX_NAMES,
             fields=[*own, *found],
         )
 
+    async def _has_more(self, stream: Stream, logs: LogFilter) -> bool:
+        condition = where(logs)
+        answer = await self._store.query(
+            f"SELECT count() FROM (SELECT 1 FROM {stream.database}.logs WHERE {condition.sql} "  # noqa: S608
+            f"LIMIT {SAMPLED_LINES + 1})",
+            condition.parameters,
+            settings=self._limits.settings,
+        )
+        return bool(answer.rows[0][0] > SAMPLED_LINES)
+
     async def _own(self, stream: Stream, logs: LogFilter) -> tuple[int, list[FoundField]]:
-        """How many lines there are to look at, one more at most than are, and the fields that every line may have."""
+        """How many lines are looked at, and those of a line's own fields that they have."""
         columns = ["count()", "uniq(timestamp)", "toString(max(ns))", "toString(min(ns))"]
         for name in _COLUMNS:
             text = f"substringUTF8(toString({name}), 1, {_VALUE_CHARACTERS})"
             present = "1" if name == "level" else f"{name} != ''"
             columns += [f"countIf({present})", f"uniqIf({name}, {present})", f"groupUniqArrayIf(10)({text}, {present})"]
         sample = sampled_lines(
-            stream, logs, f"timestamp, toUnixTimestamp64Nano(timestamp) AS ns, {', '.join(_COLUMNS)}", SAMPLED_LINES + 1
+            stream, logs, f"timestamp, toUnixTimestamp64Nano(timestamp) AS ns, {', '.join(_COLUMNS)}", SAMPLED_LINES
         )
         answer = await self._store.query(
             f"SELECT {', '.join(columns)} FROM ({sample.sql})",  # noqa: S608
