@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.api import running_api
 from tests.support.engine import EngineProcess
 from tests.support.table import Table
 
 from logstream.query.language import QuerySyntaxError, parse, predicate, to_sql
 from logstream.query.language.build import MAX_WILDCARDS
-from logstream.query.language.parser import MAX_CHARACTERS, MAX_DEPTH, MAX_PIPES, MAX_TERMS
+from logstream.query.language.parser import MAX_CHARACTERS, MAX_DEPTH, MAX_PIPES, MAX_REGEXES, MAX_TERMS
 from logstream.query.language.regex import MAX_PATTERN_CHARACTERS
 from logstream.query.time import format_time, parse_time
 from logstream.record import Record, parse_level
@@ -46,7 +47,7 @@ def table(engine: EngineProcess) -> Iterator[Table]:
 
 
 def test_the_page_has_what_this_file_looks_for() -> None:
-    assert (len(LINES), len(TABLES), len(ERRORS)) == (6, 8, 6)
+    assert (len(LINES), len(TABLES), len(ERRORS)) == (6, 13, 6)
     filters, _ = ANSWERED.split("## Pipes")
     assert len(FILTERS) == filters.count("\n| `") > 60
 
@@ -69,13 +70,25 @@ def test_a_pipeline_answers_the_table_of_the_page(table: Table, query: str, answ
 
 
 def _shown(name: str, value: Any) -> str:
-    if name == "timestamp":
+    if name in ("timestamp", "last"):
         return format_time(value)
     return (
         f"{value:.5g}"
         if isinstance(value, float) and value > 100
         else (f"{value:.1f}" if isinstance(value, float) else str(value))
     )
+
+
+async def test_requests_are_answered_as_the_page_says(tmp_path: Path, engine: EngineProcess) -> None:
+    asked = re.findall(r"^GET (\S+?)\?(.*)\n(\{(?:.*\n)+?)?```", PAGE, re.MULTILINE)
+    assert [bool(answer) for _, _, answer in asked] == [False, True]
+    async with running_api(tmp_path, engine.url) as api:
+        await api.store_all(LINES)
+        for path, parameters, answer in asked:
+            found = await api.get(path, **dict(pair.split("=", 1) for pair in parameters.split("&")))
+            assert found.status_code == 200, found.text
+            assert found.json()
+            assert not answer or found.json() == json.loads(answer)
 
 
 @pytest.mark.parametrize(("query", "column", "message"), ERRORS)
@@ -87,4 +100,13 @@ def test_an_error_is_as_the_page_says(query: str, column: str, message: str) -> 
 
 def test_the_limits_of_the_page_are_those_of_the_code() -> None:
     said = [int(number) for number in re.findall(r"\d+", PAGE[PAGE.rindex("A query has at most") :])]
-    assert said == [MAX_CHARACTERS, MAX_TERMS, MAX_DEPTH, MAX_PIPES, MAX_WILDCARDS, MAX_PATTERN_CHARACTERS, 256]
+    assert said == [
+        MAX_CHARACTERS,
+        MAX_TERMS,
+        MAX_DEPTH,
+        MAX_PIPES,
+        MAX_REGEXES,
+        MAX_WILDCARDS,
+        MAX_PATTERN_CHARACTERS,
+        256,
+    ]

@@ -11,7 +11,7 @@ from logstream.query.language.select import predicate
 from logstream.query.patterns import Seen, shape_sql, summarise
 from logstream.record import Record
 
-COLUMNS = (
+COLUMNS: tuple[Column, ...] = (
     Column("pattern", "text"),
     Column("count", "number"),
     Column("percent", "number"),
