@@ -17,6 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from logstream.auth.principal import Scope
+from logstream.query import frames as frames_module
 from logstream.query.cursor import Cursor, Position, decode, stream_tag
 from logstream.query.filter import LogFilter, matches
 from logstream.query.logs import LogReader
@@ -104,6 +105,45 @@ async def test_lines_come_as_they_are_sent_filtered_and_in_the_form_of_logs(api:
     ]  # fmt: skip
     await everything.socket.close()
     await errors.socket.close()
+
+
+@pytest.mark.parametrize("stored", [True, False], ids=["from the store", "from the log"])
+async def test_a_query_filters_live_lines_and_those_caught_up_with(api: Api, stored: bool):
+    asked = {"query": "level>=warn -(n:10 OR /line 1[67]/) (li* OR zebra) n<23", "service": "checkout,auth"}
+    frames = await open_tail(api, **asked)
+    await api.send([line(i) for i in range(12)])
+    assert await frames.numbers(3) == [4, 5, 11]
+    await frames.socket.close()
+    await api.send([line(i) for i in range(12, 24)])
+    if stored:
+        await api.stored()
+        await _trimmed(api)
+    again = await open_tail(api, **asked, cursor=frames.cursor)
+    assert await again.numbers(1) == [22]
+    await again.socket.close()
+
+
+@pytest.mark.parametrize("path", ["/api/v1/tail", "/ws"])
+async def test_a_query_that_is_no_filter_is_refused_at_once(api: Api, path: str):
+    for query in ("level:loud", "timed | stats count()"):
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(api.ws(path, query=query), additional_headers=api.headers)
+        assert refused.value.response.status_code == 400
+        assert json.loads(refused.value.response.body)["error"]["code"] == "query_syntax"
+
+
+async def test_a_filter_that_holds_up_others_is_ended(api: Api, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(frames_module, "MATCH_SECONDS", 0.05)
+    other = await open_tail(api)
+    # Exponentially many states: RE2 falls back to one step for each state and byte.
+    slow = await open_tail(api, query="/a[ab]{300}c/ OR /b[ab]{300}c/")
+    text = "".join(random.Random(1).choices("ab", k=20_000))
+    await api.send([line(i, text) for i in range(10)])
+    code, reason = await _closed(slow.socket)
+    assert code == 4422
+    assert "0.05 s" in reason
+    assert await other.numbers(10) == list(range(10))
+    await other.socket.close()
 
 
 @pytest.mark.parametrize("stored", [True, False], ids=["from the store", "from the log"])

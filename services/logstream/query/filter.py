@@ -103,9 +103,9 @@ def matches(logs: LogFilter, record: Record) -> bool:
     return bool(select(logs, Batch.of([record])))
 
 
-def select(logs: LogFilter, batch: Batch) -> Sequence[int]:
-    """The row numbers of `batch` that are asked for, ascending."""
-    return logs._chosen(batch, range(len(batch)))
+def select(logs: LogFilter, batch: Batch, rows: Sequence[int] | None = None) -> Sequence[int]:
+    """Those of `rows` (of all) of `batch` that are asked for; row numbers, ascending."""
+    return logs._chosen(batch, range(len(batch)) if rows is None else rows)
 
 
 def _whole(logs: LogFilter) -> n.Filter:

@@ -1,13 +1,18 @@
 """What a tail client receives: frames, rendered once and shared by every client they are for."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from logstream.errors import TooExpensive
 from logstream.query.cursor import BEGINNING, Position
 from logstream.query.entry import render
 from logstream.query.filter import LogFilter, select
 from logstream.record import Batch
+
+MATCH_SECONDS = 0.5
+_MATCH_ROWS = 250
 
 
 @dataclass(slots=True)
@@ -87,10 +92,24 @@ Frame = Lines | Gap | Heartbeat
 
 
 def match(logs: LogFilter, pieces: Sequence[Piece], start: Position = BEGINNING) -> list[tuple[Piece, int]]:
-    """The lines of `pieces` from `start` on that `logs` asks for, as (piece, row in it)."""
-    return [
-        (piece, row)
-        for piece in pieces
-        for row in select(logs, piece.batch)
-        if piece.offset > start.offset or (piece.offset == start.offset and piece.first + row >= start.row)
-    ]
+    """The lines of `pieces` from `start` on that `logs` asks for, as (piece, row in it).
+
+    Raises TooExpensive when that takes more than MATCH_SECONDS of CPU: everybody's tail waits for it.
+    """
+    found: list[tuple[Piece, int]] = []
+    began = time.thread_time()
+    for piece in pieces:
+        if piece.offset < start.offset:
+            continue
+        first = max(start.row - piece.first, 0) if piece.offset == start.offset else 0
+        for low in range(first, len(piece.batch), _MATCH_ROWS):
+            rows = range(low, min(low + _MATCH_ROWS, len(piece.batch)))
+            found += [(piece, row) for row in select(logs, piece.batch, rows)]
+            if time.thread_time() - began > MATCH_SECONDS:
+                raise TooExpensive(
+                    f"the filter takes longer than {MATCH_SECONDS:g} s for a moment's lines: use fewer or simpler "
+                    "regular expressions",
+                    field="query",
+                    limit=MATCH_SECONDS,
+                )
+    return found

@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import Sequence
 
 from logstream.bus.protocol import Bus, Message, Topic
-from logstream.errors import BusUnavailable, OffsetOutOfRange, ShuttingDown, TooMany
+from logstream.errors import BusUnavailable, OffsetOutOfRange, ShuttingDown, TooExpensive, TooMany
 from logstream.logs import get_logger
 from logstream.metrics import TAIL_CLIENTS, TAIL_REFUSED
 from logstream.query.cursor import Cursor, Position, Positions, moved, stream_tag
@@ -227,13 +227,18 @@ class Tail:
         cursor = self.cursor(self._positions)
         for logs, group in list(self._joined.items()):
             lines: Lines | None = None
-            for client in list(group):
-                if client.positions == before:
-                    if lines is None:
-                        lines = Lines(match(logs, pieces), cursor)
-                    client.take(lines, self._positions)
-                else:
-                    self._step_ahead(client, partition, pieces, after)
+            try:
+                for client in list(group):
+                    if client.positions == before:
+                        if lines is None:
+                            lines = Lines(match(logs, pieces), cursor)
+                        client.take(lines, self._positions)
+                    else:
+                        self._step_ahead(client, partition, pieces, after)
+            except TooExpensive as error:
+                for client in list(group):
+                    self.leave(client)
+                    client.refuse(error)
 
     def _step_ahead(self, client: TailClient, partition: int, pieces: Sequence[Piece], after: Position) -> None:
         """For a client that is ahead of the shared reader: only what it has not had yet, with a cursor of its own."""

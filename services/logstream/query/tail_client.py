@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from logstream.errors import OffsetOutOfRange, TooLarge
+from logstream.errors import LogStreamError, OffsetOutOfRange, TooLarge
 from logstream.metrics import TAIL_GAPS, TAIL_SENT
 from logstream.query.cursor import BEGINNING, Cursor, Position, Positions, moved
 from logstream.query.filter import LogFilter
@@ -43,6 +43,7 @@ class TailClient:
         self._joined = False
         self._ended = False
         self._lost = False
+        self._refusal: LogStreamError | None = None
         self._changed = asyncio.Event()
 
     def begin(self, cursor: Cursor | None, ends: Positions) -> None:
@@ -112,12 +113,17 @@ class TailClient:
         self._ended = True
         self._changed.set()
 
+    def refuse(self, error: LogStreamError) -> None:
+        """`end`; whoever takes the frames then gets `error`."""
+        self._refusal = error
+        self.end()
+
     # Called by the connection
 
     async def frames(self, heartbeat: float) -> AsyncGenerator[Frame]:
         """Every frame, in order, beginning with a heartbeat; another one after `heartbeat` seconds of silence.
 
-        Raises StoreUnavailable or BusUnavailable while catching up.
+        Raises StoreUnavailable or BusUnavailable while catching up, and TooExpensive for a filter that holds up others.
         """
         yield Heartbeat(self._cursor())
         if self._lost:
@@ -127,6 +133,8 @@ class TailClient:
             if self._queue:
                 yield self._pop()
             elif self._ended:
+                if self._refusal is not None:
+                    raise self._refusal
                 return
             elif not self._joined:
                 async with aclosing(self._catch_up(heartbeat)) as frames:
