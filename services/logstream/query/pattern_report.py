@@ -59,8 +59,8 @@ class PatternReader:
         answer = await self._store.query(
             # The empty grouping set counts the lines whose shape is beyond the bound, too, in the same pass.
             f"SELECT {shape_sql('message')} AS shape, grouping(shape) AS every, countIf({now}) AS present, "  # noqa: S608
-            f"count() - present AS past, any({example}) FROM {stream.database}.logs WHERE {condition.sql} "
-            "GROUP BY GROUPING SETS ((shape), ()) ORDER BY every DESC, present + past DESC, shape "
+            f"count() - present AS past, argMax({example}, timestamp) FROM {stream.database}.logs "
+            f"WHERE {condition.sql} GROUP BY GROUPING SETS ((shape), ()) ORDER BY every DESC, present + past DESC, shape "
             f"LIMIT {MAX_SHAPES + 1} SETTINGS max_rows_to_group_by = {_MAX_GROUPS}, group_by_overflow_mode = 'any'",
             {**condition.parameters, "period": period.start},
             settings=self._limits.settings,
