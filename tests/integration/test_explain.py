@@ -47,6 +47,26 @@ async def test_it_says_sql_parameters_and_indexes(api: Api) -> None:
     assert told["measured"] is None
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "",
+        "| stats count() by service, level",
+        "| timechart 1m count() by level",
+        "| top 3 service",
+        "| fields service, message | sort service | limit 3",
+        '| extract "line <number>" | stats max(number)',
+        "| patterns",
+        "message:/line [0-9]+/ OR nobody:none*",
+    ],
+)
+async def test_every_pipe_can_be_explained(api: Api, query: str) -> None:
+    answer = await api.get("/api/v1/explain", query=query, analyze="true", **PERIOD)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["indexes"]
+    assert answer.json()["measured"]["rows_read"] >= 900
+
+
 async def test_a_period_without_lines_reads_nothing(api: Api) -> None:
     told = (await api.get("/api/v1/explain", query="x", start_time="2020-01-01", end_time="2020-01-02")).json()
     assert told["granules"]["selected"] == 0
