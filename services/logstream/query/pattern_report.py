@@ -60,8 +60,9 @@ class PatternReader:
             # The empty grouping set counts the lines whose shape is beyond the bound, too, in the same pass.
             f"SELECT {shape_sql('message')} AS shape, grouping(shape) AS every, countIf({now}) AS present, "  # noqa: S608
             f"count() - present AS past, argMax({example}, timestamp) FROM {stream.database}.logs "
-            f"WHERE {condition.sql} GROUP BY GROUPING SETS ((shape), ()) ORDER BY every DESC, present + past DESC, shape "
-            f"LIMIT {MAX_SHAPES + 1} SETTINGS max_rows_to_group_by = {_MAX_GROUPS}, group_by_overflow_mode = 'any'",
+            f"WHERE {condition.sql} GROUP BY GROUPING SETS ((shape), ()) "
+            f"ORDER BY every DESC, present + past DESC, shape LIMIT {MAX_SHAPES + 1} "
+            f"SETTINGS max_rows_to_group_by = {_MAX_GROUPS}, group_by_overflow_mode = 'any'",
             {**condition.parameters, "period": period.start},
             settings=self._limits.settings,
         )
