@@ -151,6 +151,73 @@ def test_extract(table: Table) -> None:
     assert [row[-1] for row in rows] == ["", "198"]
 
 
+def test_where_asks_the_columns_made_so_far(ask: Ask) -> None:
+    by_user = Counter(r.metadata["user"] for r in POOL if "user" in r.metadata)
+    wanted = sorted((user, n) for user, n in by_user.items() if n > 21)
+    assert wanted
+    assert ask("| stats count() as n by user | where n>21 user:u*") == wanted
+    assert ask('| stats count() by user | where count()>21 -user:""') == wanted
+    assert ask("| top 100 user | where count>21 | stats count()") == [(len(wanted),)]
+    assert ask("| stats count() as n by user | where n:50 OR n:twenty OR n>1s OR n:5*") == [("", 50)]
+    assert ask("| stats avg(ms) as mean by service | where _exists:mean | stats count()") == [(3,)]
+    assert ask("service:nobody | stats avg(ms) as mean | where mean:* OR mean>=0") == []
+    assert ask("| stats count() by level | where level>info | fields level") == [("warn",), ("error",)]
+    assert ask("| timechart 1m | where timestamp<2023-11-14T22:14:00Z | fields timestamp") == [
+        (START // (60 * SECOND) * 60 * SECOND,)
+    ]
+
+
+def test_where_on_lines_is_as_the_filter(ask: Ask) -> None:
+    for asked in ("timed OR user:u1 ms>500", "-logged", "web* /GET.*9/", 'level:warn "logged in" took:*'):
+        wanted = ask(f"{asked} | stats count()")
+        assert ask(f"| where {asked} | stats count()") == wanted
+        assert ask(f"| limit 1000 | where {asked} | stats count()") == wanted
+        assert ask(f'| extract "in from <ip>" | filter ({asked}) | stats count()') == wanted
+    assert ask('| extract "user <name> logged" | where name:u1 | stats count()') == [(15,)]
+    # What is taken out of the message hides a key of the same name; metadata. reaches no further than the name.
+    assert ask('| extract "took <user> ms" | where user:100 | fields user') == [("100",)]
+
+
+def test_where_keeps_the_order_of_rows(ask: Ask) -> None:
+    rows = ask("| sort ms | limit 20 | where ms>50 | fields ms")
+    assert rows == [(str(i * 10),) for i in range(6, 27) if i % 4]
+    newest = [(r.metadata["ms"],) for r in reversed(POOL[-10:]) if r.level >= 4]
+    assert ask("| limit 10 | where level>=warn | fields ms") == newest
+    assert ask("| top 7 user | where user!=u0 | fields count") == [
+        (n,) for *_, n, _ in ask("| top 7 user | where user!=u0")
+    ]
+    counts = [n for (n,) in ask("| top 7 user | where user!=u0 | fields count")]
+    assert counts == sorted(counts, reverse=True)
+
+
+def test_sorting_again_keeps_the_order_of_equals(ask: Ask) -> None:
+    rows = ask("| stats count() as n by service, level | sort -service | sort n")
+    assert rows == sorted(sorted(rows, key=lambda row: row[0], reverse=True), key=lambda row: row[2])
+
+
+def test_the_times_of_groups(table: Table) -> None:
+    columns, rows = table.ask("| stats min(timestamp) as first, max(timestamp) as last")
+    assert [column.kind for column in columns] == ["time", "time"]
+    assert rows == [(START, START + 199 * SECOND)]
+    assert table.ask("service:nobody | stats max(timestamp)")[1] == [(None,)]
+
+
+def test_patterns(table: Table) -> None:
+    columns, rows = table.ask("| patterns")
+    assert _names(columns) == ("pattern", "count", "percent", "example")
+    assert sorted(row[:3] for row in rows) == [
+        ("GET <*> took <*> ms", 100, 50.0), ("user <*> logged in from <*>", 100, 50.0),
+    ]  # fmt: skip
+    assert all(example in {r.message for r in POOL} for *_, example in rows)
+    assert table.ask("level:warn | patterns 1 | fields count")[1] == [(20,)]
+    assert table.ask("service:nobody | patterns")[1] == []
+    assert table.ask("| limit 11 | patterns | sort -count | limit 1 | fields pattern, count")[1] == [
+        ("user <*> logged in from <*>", 6)
+    ]
+    assert table.ask("| patterns | where GET count>=100 -example:x | fields pattern")[1] == [("GET <*> took <*> ms",)]
+    assert table.ask("| stats count() by message | patterns | fields count")[1] == [(100,), (14,)]
+
+
 @pytest.mark.parametrize(
     ("query", "column"),
     [
@@ -163,6 +230,15 @@ def test_extract(table: Table) -> None:
         ("| stats count() as service by service", 9),
         ("| top count", 7),
         ('| extract "<a> b" from timestamp', 24),
+        ("| stats count() by service | where level>=warn", 30),
+        ("| stats count() by service | where timed", 30),
+        ("| stats count() as level | where level:warn", 28),
+        ("| fields service | where foo:1", 20),
+        ("| stats max(timestamp) as last | where last>5", 34),
+        ("| fields service | patterns", 20),
+        ("| patterns | stats count()", 3),
+        ("| patterns | where level:warn", 14),
+        ("| patterns | fields pattern | sort count", 36),
     ],
 )
 def test_what_cannot_be_computed_is_said_before_it_is_asked(query: str, column: int) -> None:

@@ -27,6 +27,8 @@ class _Key(NamedTuple):
 
 
 _NEWEST = tuple(_Key(sql, " DESC") for sql in (BUCKET, "timestamp", "partition", "offset", "row"))
+_Place = tuple[n.Name, str, Value]
+"""Where a column is written, what it is called, and what it is."""
 _STORED = "timestamp, service, level, message, metadata, trace_id, span_id, partition, offset, row"
 _NS = "toUnixTimestamp64Nano(timestamp)"
 
@@ -247,7 +249,8 @@ class _Compiler:
         ]
         group = tuple(value.sql for _, _, value in keys)
         order = tuple(_Key(self._sortable(value)) for _, _, value in keys)
-        return replace(state, fields=_columns(keys + results), lines=False, aggregated=True, group=group, order=order)
+        fields = _columns(_groups(keys) + results)
+        return replace(state, fields=fields, lines=False, aggregated=True, group=group, order=order)
 
     def _aggregate(self, state: _State, function: n.Function, aggregate: n.Aggregate) -> Value:
         argument = aggregate.argument
@@ -275,7 +278,7 @@ class _Compiler:
         ]
         return replace(
             state,
-            fields=_columns(keys + results),
+            fields=_columns(_groups(keys) + results),
             lines=False,
             where=(*state.where, *(value.present for _, _, value in keys if value.present != "1")),
             aggregated=True,
@@ -310,7 +313,15 @@ def _conjuncts(asked: n.Filter) -> Iterator[n.Filter]:
     yield from asked.operands if isinstance(asked, n.And) else (asked,)
 
 
-def _columns(columns: list[tuple[n.Name, str, Value]]) -> dict[str, Value]:
+def _groups(keys: list[_Place]) -> list[_Place]:
+    """`keys` as columns of groups, which know no more whether a key is missing or empty."""
+    return [
+        (name, label, replace(value, present="1" if value.kind == "time" else f"{value.sql} != ''", optional=False))
+        for name, label, value in keys
+    ]
+
+
+def _columns(columns: list[_Place]) -> dict[str, Value]:
     """`columns` (where it is written, name, value) by name."""
     fields: dict[str, Value] = {}
     for place, name, value in columns:
