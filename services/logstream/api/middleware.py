@@ -12,7 +12,7 @@ from logstream.metrics import API_REQUESTS, API_SECONDS
 MAX_BODY_BYTES = 64 * 1024
 """Bodies here are accounts and keys: small. Logs go to the collector."""
 BODY_SECONDS = 15.0
-TAIL_PATH = "/api/v1/tail"
+NO_HEAD = frozenset({"/api/v1/tail", "/api/v1/export"})
 
 _HEADERS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
 
@@ -64,13 +64,13 @@ async def _read(receive: Receive) -> bytes | None:
 
 
 class Heads:
-    """Answers HEAD as GET, whose body uvicorn leaves out; not on the tail, whose answer has no end."""
+    """Answers HEAD as GET, whose body uvicorn leaves out; not where the answer is long or has no end."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] == "HEAD" and scope["path"] != TAIL_PATH:
+        if scope["type"] == "http" and scope["method"] == "HEAD" and scope["path"] not in NO_HEAD:
             scope = {**scope, "method": "GET"}
         await self.app(scope, receive, send)
 

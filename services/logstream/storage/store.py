@@ -5,12 +5,13 @@ The client is clickhouse-connect's async one; the embedded engine and a real Cli
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+import aiohttp
 from clickhouse_connect.driver import create_async_client
 from clickhouse_connect.driver.asyncclient import AsyncClient
 from clickhouse_connect.driver.exceptions import ClickHouseError
@@ -20,6 +21,7 @@ from logstream.settings import StoreSettings
 from logstream.storage import migrations, schema
 from logstream.storage.block import COLUMNS, PROVENANCE
 from logstream.storage.errors import insert_error, query_error
+from logstream.storage.passing import whole
 from logstream.storage.progress import COST, RUNNING, Progress, kill, progress, tagged
 from logstream.stream import Stream
 
@@ -177,6 +179,36 @@ class Store:
             return await client.raw_query(
                 tagged(sql, COST.get()), parameters=dict(parameters or {}), settings=limits, fmt=fmt
             )
+
+    async def stream(
+        self,
+        sql: str,
+        parameters: Mapping[str, object] | None = None,
+        *,
+        fmt: str,
+        settings: Mapping[str, object] | None = None,
+    ) -> AsyncGenerator[bytes]:
+        """As `query_bytes`, in pieces as they come; while none is taken, the engine waits.
+
+        Nothing limits it but `settings`, and that the engine says something within the client's timeout. Ends only when
+        the answer was whole. Close it (`aclosing`): an answer left half-way ends its statement in the engine.
+        Raises as `query`, between any two pieces.
+        """
+        limits = {"max_execution_time": 0, "max_result_bytes": 0, **(settings or {})}
+        cost = COST.get()
+        try:
+            with nullcontext() if cost is None else cost.statement():
+                client = await self._connected()
+                answer = await client.raw_stream(
+                    tagged(sql, cost), parameters=dict(parameters or {}), settings=limits, fmt=fmt
+                )
+                async with answer as chunks, aclosing(whole(chunks)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+        except ClickHouseError as error:
+            raise query_error(error, limits if cost is not None else None) from error
+        except (OSError, aiohttp.ClientError) as error:
+            raise StoreUnavailable(f"connection to ClickHouse failed: {error}") from error
 
     async def progress(self) -> dict[str, Progress]:
         """Reads that run in the engine now, by tag. Raises StoreUnavailable."""
