@@ -20,7 +20,10 @@ class Migration:
     statements: Sequence[str]
 
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(1, "logs", (schema.CREATE_LOGS,)),)
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(1, "logs", (schema.CREATE_LOGS,)),
+    Migration(2, "indexes", schema.ADD_INDEXES),
+)
 
 PREPARE: tuple[str, ...] = (
     "CREATE DATABASE IF NOT EXISTS {database}",

@@ -26,6 +26,41 @@ def ttl(days: int) -> str:
     return f"{_RETAINED_FROM} + toIntervalDay({days})"
 
 
+WORDS = "tokens(lower(translate(message, '0123456789', '0000000000')))"
+"""The words of a message for its text index: in lower case, every digit a zero, so that ids share few words.
+
+The index leaves out what begins with a digit. So it is exact for a word of letters only, and of no use for others.
+"""
+
+PAIR_MAX_BYTES = 30
+"""The longest metadata value that the index of pairs takes."""
+PAIR_MAX_DIGITS_BYTES = 5
+"""The longest that begins with a digit: longer ones are mostly ids, times and addresses, nearly all different."""
+PAIRS = (
+    f"arrayFilter(p -> p != '', arrayMap((k, v) -> if(length(v) <= {PAIR_MAX_BYTES} AND (length(v) <="
+    f" {PAIR_MAX_DIGITS_BYTES} OR v < '0' OR v >= ':'), concat(k, '=', v), ''), mapKeys(metadata), mapValues(metadata)))"
+)
+"""What the column `pairs` holds: `key=value` of every short metadata value; see `pair`.
+
+A map is slow to ask for one key, because all its values are read; these are a few numbers a row.
+"""
+
+MINUTE_NS = 60_000_000_000
+MINUTE = f"toUnixTimestamp64Nano(timestamp) - positiveModulo(toUnixTimestamp64Nano(timestamp), {MINUTE_NS})"
+"""Where a line's minute begins, ns since the epoch; positiveModulo, so that minutes before 1970 do as well."""
+
+
+def pair(key: str, value: str) -> str | None:
+    """The element of `PAIRS` that tells `key` = `value`; None where the index cannot tell."""
+    raw = value.encode()
+    # With a second "=" the same text could be another key's.
+    if "=" in key or "=" in value or not 0 < len(raw) <= PAIR_MAX_BYTES:
+        return None
+    if len(raw) > PAIR_MAX_DIGITS_BYTES and b"0" <= raw < b":":
+        return None
+    return f"{key}={value}"
+
+
 CREATE_LOGS = """
 CREATE TABLE IF NOT EXISTS {database}.logs
 (
@@ -59,4 +94,28 @@ SETTINGS
     string_serialization_version = 'single_stream',
     min_bytes_for_wide_part = 50000000,
     merge_selector_base = 8
+"""
+
+ADD_INDEXES = (
+    f"""
+ALTER TABLE {{database}}.logs
+    ADD COLUMN IF NOT EXISTS pairs Array(LowCardinality(String)) MATERIALIZED {PAIRS} CODEC(ZSTD(1)) AFTER metadata
+""",
+    "ALTER TABLE {database}.logs ADD INDEX IF NOT EXISTS pairs pairs TYPE text(tokenizer = 'array')",
+    f"""
+ALTER TABLE {{database}}.logs
+    ADD INDEX IF NOT EXISTS words {WORDS}
+    TYPE text(tokenizer = 'array', preprocessor = if({WORDS} < ':', '', {WORDS}))
+""",
+    f"""
+ALTER TABLE {{database}}.logs
+    ADD PROJECTION IF NOT EXISTS minutes
+    (SELECT {MINUTE} AS minute, service, level, count() GROUP BY minute, service, level)
+""",
+    # In the background. Parts with and without it are never merged with one another.
+    "ALTER TABLE {database}.logs MATERIALIZE PROJECTION IF EXISTS minutes SETTINGS mutations_sync = 0",
+)
+"""What makes common questions fast; what each costs and gains: docs/adr/0012-indexes.md.
+
+Parts from before stay as they are, and are read as before, until a merge writes them anew.
 """

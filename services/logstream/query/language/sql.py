@@ -4,7 +4,7 @@ from logstream.query.condition import Condition
 from logstream.query.language import nodes as n
 from logstream.query.language import quantity, text
 from logstream.record import LEVEL_LABELS
-from logstream.storage.schema import BUCKET
+from logstream.storage.schema import BUCKET, pair
 
 
 class Parameters:
@@ -65,6 +65,8 @@ def _value_sql(asked: n.Exists | n.Equals | n.Regex | n.Pattern | n.Compare, par
             if field.column == "metadata":
                 return f"mapContains(metadata, {bind(field.key, 'String')})"
             return f"({field.column} != '')"
+        case n.Equals(n.Field("metadata", key), value) if (element := pair(key, value)) is not None:
+            return f"has(pairs, {bind(element, 'String')})"
         case n.Equals(field, value):
             return _present(field, f"{field_sql(field, parameters)} = {bind(value, 'String')}", parameters, not value)
         case n.Regex(field, pattern):
@@ -108,14 +110,18 @@ def _or(operands: tuple[n.Filter, ...], parameters: Parameters) -> str:
                 levels.append(LEVEL_LABELS[level - 1])
             case _:
                 others.append(operand)
-    terms = [
-        f"{field_sql(field, parameters)} IN {parameters.bind(wanted, 'Array(String)')}"
-        for field, wanted in values.items()
-    ]
+    terms = [_among(field, wanted, parameters) for field, wanted in values.items()]
     if levels:
         terms.append(f"level IN {parameters.bind(levels, 'Array(String)')}")
     terms += [filter_sql(operand, parameters) for operand in others]
     return f"({' OR '.join(terms)})"
+
+
+def _among(field: n.Field, wanted: list[str], parameters: Parameters) -> str:
+    pairs = [pair(field.key, value) for value in wanted] if field.column == "metadata" else [None]
+    if None in pairs:
+        return f"{field_sql(field, parameters)} IN {parameters.bind(wanted, 'Array(String)')}"
+    return f"hasAny(pairs, {parameters.bind(pairs, 'Array(String)')})"
 
 
 def _time(order: n.Operator, ns: int, parameters: Parameters) -> str:

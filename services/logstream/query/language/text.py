@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable
 
 from logstream.query.language import regex
+from logstream.storage.schema import WORDS
 
 Bind = Callable[[object, str], str]
 """Makes a bound parameter of a value and its ClickHouse type; returns its place in the SQL."""
@@ -24,6 +25,9 @@ _BLANKLESS = r"[^\t\n\x0b\f\r ]*"
 _RE2_SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
 _MAX_INDEX_TOKENS = 8
 """Tokens of one word that are looked up in the index; more would cost more than they skip."""
+_FOLDED = "lower(message)"
+_LETTERS = re.compile("[a-z]+")
+"""A word that the text index is exact for."""
 _LIKE_SPECIAL = re.compile(r"[%_\\]")
 
 
@@ -52,7 +56,7 @@ def _needle(text: str) -> str:
 def _haystack(text: str, column: str = "message") -> str:
     """The message as `text` is looked for in it. What counts is `text` as written: a Kelvin sign folds to a "k"."""
     if text.isascii():
-        return f"lower({column})"  # of the message: the expression of the table's index
+        return f"lower({column})"  # of the message: the expression of the table's token filter
     folded = f"lowerUTF8({column})"
     return f"replaceAll({folded}, '{_FINAL_SIGMA}', '{_SIGMA}')" if _SIGMA in _fold(text) else folded
 
@@ -162,8 +166,13 @@ def phrase_predicate(text: str) -> Callable[[str], bool]:
 
 
 def _token_terms(haystack: str, tokens: Iterable[str], bind: Bind) -> list[str]:
+    """Conditions that all of `tokens` stand in the message, as the indexes answer them."""
     longest = sorted(tokens, key=len, reverse=True)[:_MAX_INDEX_TOKENS]
-    return [f"hasToken({haystack}, {bind(token, 'String')})" for token in longest]
+    words = [token for token in longest if haystack == _FOLDED and _LETTERS.fullmatch(token)]
+    terms = [f"hasToken({haystack}, {bind(token, 'String')})" for token in longest if token not in words]
+    if words:
+        terms.insert(0, f"hasAllTokens({WORDS}, {bind(words, 'Array(String)')})")
+    return terms
 
 
 def _all(terms: list[str]) -> str:
