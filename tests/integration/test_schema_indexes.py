@@ -26,7 +26,7 @@ async def store(engine: EngineProcess) -> AsyncIterator[Store]:
     for sql in (
         f"DROP DATABASE IF EXISTS {DATABASE}",
         f"CREATE DATABASE {DATABASE}",
-        schema.CREATE_LOGS.replace("{database}", DATABASE),
+        *(sql.replace("{database}", DATABASE) for sql in (schema.CREATE_LOGS, *schema.ADD_INDEXES)),
         (
             f"INSERT INTO {TABLE} (timestamp, message, metadata, received_at)"
             " SELECT now64(9) - toIntervalMillisecond(500 * number),"

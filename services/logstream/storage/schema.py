@@ -37,8 +37,9 @@ PAIR_MAX_BYTES = 30
 PAIR_MAX_DIGITS_BYTES = 5
 """The longest that begins with a digit: longer ones are mostly ids, times and addresses, nearly all different."""
 PAIRS = (
-    f"arrayFilter(p -> p != '', arrayMap((k, v) -> if(length(v) <= {PAIR_MAX_BYTES} AND (length(v) <="
-    f" {PAIR_MAX_DIGITS_BYTES} OR v < '0' OR v >= ':'), concat(k, '=', v), ''), mapKeys(metadata), mapValues(metadata)))"
+    f"arrayFilter(p -> p != '', arrayMap((k, v) -> if(length(v) <= {PAIR_MAX_BYTES} AND (length(v)"
+    f" <= {PAIR_MAX_DIGITS_BYTES} OR v < '0' OR v >= ':'), concat(k, '=', v), ''),"
+    " mapKeys(metadata), mapValues(metadata)))"
 )
 """What the column `pairs` holds: `key=value` of every short metadata value; see `pair`.
 
