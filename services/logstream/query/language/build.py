@@ -318,7 +318,7 @@ class Builder(Transformer[Token, Any]):
         width = int(quantity.duration(str(span)) or 0) if len(span) < 24 else MAX_SPAN_NS + 1
         if not 1 <= width <= MAX_SPAN_NS:
             raise QuerySyntaxError("span must be 1ns to 366d", column=_at(span), limit="366d")
-        return n.Timechart(width, aggregates or (n.Aggregate(n.Function.COUNT, None, "count()"),), by or ())
+        return n.Timechart(width, aggregates or (n.Aggregate(n.Function.COUNT, None, "count()"),), by or (), _at(span))
 
     def top(self, count: Token | None, names: tuple[n.Name, ...]) -> n.Top:
         return n.Top(_count(count) if count else DEFAULT_TOP, names)

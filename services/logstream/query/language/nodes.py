@@ -239,11 +239,12 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class Timechart:
-    """span: nanoseconds."""
+    """span: nanoseconds. column: where it is written, from 1."""
 
     span: int
     aggregates: tuple[Aggregate, ...]
     by: tuple[Name, ...] = ()
+    column: int = field(default=1, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,8 +128,8 @@ class _Compiler:
         match pipe:
             case n.Stats(aggregates, by):
                 return self._grouped(self._free(state), aggregates, by)
-            case n.Timechart(span, aggregates, by):
-                return self._grouped(self._free(state), aggregates, by, span)
+            case n.Timechart(_, aggregates, by):
+                return self._grouped(self._free(state), aggregates, by, pipe)
             case n.Top():
                 return self._top(self._free(state), pipe)
             case n.Fields(names):
@@ -236,12 +236,19 @@ class _Compiler:
             raise QuerySyntaxError(str(error), column=column) from None
 
     def _grouped(
-        self, state: _State, aggregates: tuple[n.Aggregate, ...], by: tuple[n.Name, ...], span: int | None = None
+        self,
+        state: _State,
+        aggregates: tuple[n.Aggregate, ...],
+        by: tuple[n.Name, ...],
+        chart: n.Timechart | None = None,
     ) -> _State:
         keys = [(name, name.text, self._single(state, name)) for name in by]
-        if span is not None:
-            name = n.Name("timestamp")
-            time, width = self._resolve(state, name).sql, self.parameters.bind(span, "Int64")
+        if chart is not None:
+            name = n.Name("timestamp", chart.column)
+            found = self._resolve(state, name)
+            if found.kind != "time":
+                raise QuerySyntaxError("timestamp is no time any more", column=chart.column)
+            time, width = found.sql, self.parameters.bind(chart.span, "Int64")
             # positiveModulo: buckets before 1970 begin where they should, too.
             keys.insert(0, (name, name.text, Value(f"{time} - positiveModulo({time}, {width})", "time")))
         results = [
