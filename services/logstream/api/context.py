@@ -1,7 +1,7 @@
 """`GET /api/v1/context`: the lines around one line."""
 
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Query, Request
@@ -40,7 +40,7 @@ def _fields(text: str | None) -> tuple[Name, ...]:
     return tuple(dict.fromkeys(parse_field(name, parameter="by") for name in names))
 
 
-def _lines(which: str) -> Query:
+def _lines(which: str) -> Any:
     return Query(ge=0, le=MAX_LINES, description=f"At most this many lines {which} it.", examples=[DEFAULT_LINES])
 
 
