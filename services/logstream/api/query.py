@@ -1,5 +1,6 @@
 """`/api/v1/query`: queries with pipes, answered as a table."""
 
+import asyncio
 from functools import partial
 from typing import Annotated, Any
 
@@ -81,7 +82,8 @@ def create_router(max_limit: int) -> APIRouter:
         reader = AnalysisReader(services.store, services.limits)
         read = partial(reader.read, reading.stream, asked, limit=limit, now_ns=services.clock.now_ns())
         found = await services.reads.run(request, reading.principal, "query", read)
-        return await json_answer(request, _body(found))
+        # In a thread: up to 64 MiB are written, and other requests share the event loop.
+        return await json_answer(request, await asyncio.to_thread(_body, found))
 
     @router.get("/query", summary="Ask a query with pipes", response_class=Response, responses=responses)
     async def query(

@@ -1,9 +1,11 @@
 """The pipe `patterns`: shapes are counted by the engine, made into patterns here, and so are the pipes behind it."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from logstream.errors import TooExpensive
 from logstream.query.language import nodes as n
 from logstream.query.language.errors import QuerySyntaxError
 from logstream.query.language.result import Column
@@ -19,6 +21,8 @@ COLUMNS: tuple[Column, ...] = (
 )
 MAX_SHAPES = 10_000
 """The most frequent shapes that patterns are made of."""
+MAX_SECONDS = 2.0
+"""CPU that one filter behind `patterns` may take: a thread cannot be cancelled."""
 _MAX_GROUPS = 30_000
 """Shapes that are counted at all: with a shape and an example of about 1 KiB each this bounds the memory."""
 _EXAMPLE_CHARACTERS = 1_024
@@ -98,7 +102,10 @@ class Patterned:
 
 
 def finish(counted: Sequence[Row], steps: Steps) -> Patterned:
-    """The answer, of what `count_sql` gave. Takes up to seconds: for a thread."""
+    """The answer, of what `count_sql` gave. Takes up to seconds: for a thread.
+
+    Raises TooExpensive when filters behind `patterns` take more than MAX_SECONDS of CPU.
+    """
     total = sum(count for _, every, count, _ in counted if every)
     shapes = {shape: Seen(count, example) for shape, every, count, example in counted if not every}
     rows: list[Row] = [
@@ -119,9 +126,24 @@ def finish(counted: Sequence[Row], steps: Steps) -> Patterned:
                 rows = [tuple(row[place] for place in places) for row in rows]
                 columns = tuple(columns[place] for place in places)
             case n.Where(asked, _):
-                wanted = predicate(asked)
-                rows = [row for row in rows if wanted(_record(columns, row))]
+                rows = _filtered(rows, columns, asked)
     return Patterned(rows, total - sum(seen.count for seen in shapes.values()))
+
+
+def _filtered(rows: list[Row], columns: tuple[Column, ...], asked: n.Filter) -> list[Row]:
+    wanted = predicate(asked)
+    kept: list[Row] = []
+    began = time.thread_time()
+    for row in rows:
+        if wanted(_record(columns, row)):
+            kept.append(row)
+        if time.thread_time() - began > MAX_SECONDS:
+            raise TooExpensive(
+                f"where takes longer than {MAX_SECONDS:g} s: use fewer or simpler regular expressions",
+                field="query",
+                limit=MAX_SECONDS,
+            )
+    return kept
 
 
 def _record(columns: tuple[Column, ...], row: Row) -> Record:

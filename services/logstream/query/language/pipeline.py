@@ -16,7 +16,7 @@ from logstream.query.language.errors import QuerySyntaxError
 from logstream.query.language.patterned import Steps, count_sql, steps
 from logstream.query.language.result import Column, Value, WrongKind, condition_sql, severity
 from logstream.query.language.sql import Parameters, filter_sql
-from logstream.storage.schema import BUCKET
+from logstream.storage.schema import BUCKET, MINUTE_NS
 
 
 class _Key(NamedTuple):
@@ -57,13 +57,18 @@ _LINE: dict[str, Value] = {
 }
 
 
+_COUNTED: dict[str, Value] = {name: _LINE[name] for name in ("service", "level")} | {
+    "timestamp": Value("minute", "time")
+}
+
+
 @dataclass(frozen=True, slots=True)
 class _State:
     """One SELECT under way.
 
     fields: what pipes to come can name, in order. lines: whether any other name is a metadata key. aggregated: whether
     rows are groups already, of `group` (none: one row). having: conditions on groups. limit: rows, None when not
-    limited yet.
+    limited yet. count: the number of lines in a group.
     """
 
     source: str
@@ -75,6 +80,7 @@ class _State:
     having: tuple[str, ...] = ()
     order: tuple[_Key, ...] = ()
     limit: int | None = None
+    count: str = "count()"
 
     def select(self, columns: list[str]) -> str:
         sql = f"SELECT {', '.join(columns)} FROM {self.source}"  # noqa: S608 — our own names and parameters
@@ -87,16 +93,23 @@ class _State:
         return sql if self.limit is None else f"{sql} LIMIT {self.limit}"
 
 
-def compile_query(query: n.Query, *, table: str, where: Condition | None = None, limit: int) -> Statement:
+def compile_query(
+    query: n.Query, *, table: str, where: Condition | None = None, counts: Condition | None = None, limit: int
+) -> Statement:
     """`query` over the logs table `table`, which is SQL and the caller's own, as is `where`, a further condition.
 
-    limit: the most rows the answer may have. Lines come newest first where no pipe says otherwise. Raises
-    QuerySyntaxError for a field that an earlier pipe has left out, and for what cannot be computed of a field.
+    counts: the same lines as a table of counts (columns minute, service, level, lines), with the filter of `query` and
+    `where` applied; it is read instead where counts per minute, service and level are all that is needed. limit: the
+    most rows the answer may have. Lines come newest first where no pipe says otherwise. Raises QuerySyntaxError for a
+    field that an earlier pipe has left out, and for what cannot be computed of a field.
     """
     compiler = _Compiler(table, Parameters())
     condition = filter_sql(query.filter, compiler.parameters)
     conditions = (condition,) if where is None else (condition, where.sql)
     state = _State(table, dict(_LINE), lines=True, where=conditions, order=_NEWEST)
+    if counts is not None and query.pipes and _counts_only(query.pipes[0]):
+        compiler, where = _Compiler(table, Parameters()), counts
+        state = _State(counts.sql, dict(_COUNTED), lines=False, count="sum(lines)")
     for place, pipe in enumerate(query.pipes, 1):
         if isinstance(pipe, n.Patterns):
             left = steps(pipe, query.pipes[place:])
@@ -262,7 +275,7 @@ class _Compiler:
     def _aggregate(self, state: _State, function: n.Function, aggregate: n.Aggregate) -> Value:
         argument = aggregate.argument
         if argument is None:
-            return Value("count()", "number")
+            return Value(state.count, "number")
         if function in (n.Function.COUNT, n.Function.COUNT_DISTINCT):
             value = self._single(state, argument)
             counts = function is n.Function.COUNT
@@ -280,8 +293,8 @@ class _Compiler:
         keys = [(name, name.text, self._single(state, name)) for name in pipe.fields]
         group = tuple(value.sql for _, _, value in keys)
         results = [
-            (pipe.fields[0], "count", Value("count()", "number")),
-            (pipe.fields[0], "percent", Value("count() * 100 / sum(count()) OVER ()", "number")),
+            (pipe.fields[0], "count", Value(state.count, "number")),
+            (pipe.fields[0], "percent", Value(f"{state.count} * 100 / sum({state.count}) OVER ()", "number")),
         ]
         return replace(
             state,
@@ -290,7 +303,7 @@ class _Compiler:
             where=(*state.where, *(value.present for _, _, value in keys if value.present != "1")),
             aggregated=True,
             group=group,
-            order=(_Key("count()", "" if pipe.rare else " DESC"), *map(_Key, group)),
+            order=(_Key(state.count, "" if pipe.rare else " DESC"), *map(_Key, group)),
             limit=pipe.limit,
         )
 
@@ -313,6 +326,21 @@ class _Compiler:
         named = [name for name in pipe.names if name]
         made = {name: Value(f"{groups}[{i}]", "text", f"{groups}[{i}] != ''") for i, name in enumerate(named, start=1)}
         return replace(state, fields=state.fields | made)
+
+
+def _counts_only(pipe: n.Pipe) -> bool:
+    """Whether `pipe` needs no more of the lines than how many there are per minute, service and level."""
+    match pipe:
+        case n.Stats(aggregates, by):
+            names = by
+        case n.Timechart(span, aggregates, by) if span % MINUTE_NS == 0:
+            names = by
+        case n.Top(_, names):
+            aggregates = ()
+        case _:
+            return False
+    counts = all(one.function is n.Function.COUNT and one.argument is None for one in aggregates)
+    return counts and all(name.text in ("service", "level") for name in names)
 
 
 def _conjuncts(asked: n.Filter) -> Iterator[n.Filter]:
