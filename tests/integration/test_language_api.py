@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.api import Api, running_api
 from tests.support.engine import EngineProcess
+from tests.support.queries import HOSTILE_FILTERS, HOSTILE_QUERIES, QUERIES
 
 from logstream.query.language import QuerySyntaxError, compile_query, parse, parse_filter
 from logstream.query.time import format_time
@@ -175,59 +176,6 @@ def test_a_query_that_is_too_long_is_refused(client: Client) -> None:
         assert (answer.status_code, answer.json()["error"]["limit"]) == (400, 4096)
 
 
-VALUES = st.sampled_from(
-    ["a", "u1", "250", "1.5s", "10KiB", '"timed out"', "w*b", "''", "-1", "1e400", '"\\"\\n"', "é"]
-)
-NAMES = st.sampled_from(
-    [
-        "ms",
-        "user",
-        "service",
-        "message",
-        "metadata.ms",
-        "metadata",
-        '"a b"',
-        "n",
-        "count()",
-        "timestamp",
-        "level",
-        "percent",
-    ]
-)
-HOSTILE = ["$", "\0", "{q0:String}", "'; DROP TABLE logs; --", "(", "k:", "NOT", "timestamp<1970-01-01", "level:loud"]
-TERMS = st.one_of(
-    VALUES,
-    st.sampled_from(["timed", "/t.*d/", "level>=warn", "timestamp>=2023-11-14", "-GET", "*", "t*d", "_exists:user"]),
-    st.sampled_from(HOSTILE),
-    st.builds("{}{}{}".format, NAMES, st.sampled_from([":", ">", "<=", "!=", "=", ":/x/", ":["]), VALUES),
-    st.builds("{}:[{} TO {}]".format, NAMES, VALUES, VALUES),
-)  # fmt: skip
-FILTERS = st.recursive(
-    TERMS,
-    lambda inner: st.builds("({} OR {})".format, inner, inner) | st.builds("{} {}".format, inner, inner)
-    | st.builds("NOT {}".format, inner),
-    max_leaves=4,
-)  # fmt: skip
-AGGREGATES = st.builds(
-    "{}({})".format, st.sampled_from(["count", "dc", "sum", "avg", "min", "max", "median", "p99", "p0", "x"]), NAMES
-) | st.just("count() as n")
-PIPES = st.one_of(
-    st.builds("stats {} by {}".format, AGGREGATES, NAMES),
-    st.builds("stats {}, {}".format, AGGREGATES, AGGREGATES),
-    st.builds("timechart {} {}".format, st.sampled_from(["1m", "1ns", "366d", "400d", "0s"]), AGGREGATES),
-    st.builds("top {} {}".format, st.sampled_from(["", "3", "0", "100000"]), NAMES),
-    st.builds("fields {}, {}".format, NAMES, NAMES),
-    st.builds("sort -{}, {} desc".format, NAMES, NAMES),
-    st.builds("limit {}".format, st.sampled_from(["0", "1", "100000", "99999999999"])),
-    st.builds('extract "{}<n> <_>{}" from {}'.format, st.sampled_from(["", "user ", "[("]), VALUES, NAMES),
-    st.sampled_from(["patterns", "patterns 2", "extract \"user <n> timed\"", "nonsense", ""]),
-    st.builds("where {}".format, FILTERS),
-)  # fmt: skip
-QUERIES = st.builds(
-    "{} {}".format, FILTERS | st.just(""), st.lists(PIPES, max_size=4).map(lambda p: "".join(f"| {x}" for x in p))
-)
-
-
 def _check(answer: httpx.Response, query: str, compiled: Callable[[str], object]) -> None:
     """`answer` is what it must be for a query that `compiled` takes, or refuses."""
     try:
@@ -240,7 +188,7 @@ def _check(answer: httpx.Response, query: str, compiled: Callable[[str], object]
 
 
 @settings(max_examples=200, deadline=None)
-@given(query=QUERIES)
+@given(query=QUERIES | HOSTILE_QUERIES)
 def test_any_query_is_answered_or_refused(client: Client, query: str) -> None:
     answer = client.get("/api/v1/query", query=query, start_time=FROM, end_time=TO)
     _check(answer, query, lambda text: compile_query(parse(text), table="db.logs", limit=1))
@@ -250,6 +198,6 @@ def test_any_query_is_answered_or_refused(client: Client, query: str) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(query=FILTERS, path=st.sampled_from(["/logs", "/stats", "/api/v1/histogram", "/api/v1/facets"]))
+@given(query=HOSTILE_FILTERS, path=st.sampled_from(["/logs", "/stats", "/api/v1/histogram", "/api/v1/facets"]))
 def test_any_filter_is_answered_or_refused(client: Client, query: str, path: str) -> None:
     _check(client.get(path, query=query, end_time=TO), query, parse_filter)

@@ -1,12 +1,15 @@
 """Pipes on the real engine, each against the same thing done in Python."""
 
+import contextlib
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
 from tests.support.engine import EngineProcess
+from tests.support.queries import QUERIES
 from tests.support.table import Table
 
 from logstream.query.filter import LogFilter, to_sql
@@ -216,6 +219,13 @@ def test_patterns(table: Table) -> None:
     ]
     assert table.ask("| patterns | where GET count>=100 -example:x | fields pattern")[1] == [("GET <*> took <*> ms",)]
     assert table.ask("| stats count() by message | patterns | fields count")[1] == [(100,), (14,)]
+
+
+@settings(max_examples=300, deadline=None)
+@given(query=QUERIES)
+def test_the_engine_takes_whatever_compiles(table: Table, query: str) -> None:
+    with contextlib.suppress(QuerySyntaxError):
+        table.ask(query)
 
 
 @pytest.mark.parametrize(
