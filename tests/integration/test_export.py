@@ -13,6 +13,7 @@ import pytest
 from tests.support.api import Api, running_api
 from tests.support.engine import EngineProcess
 
+from logstream.cli.importing import Wishes, plan_for
 from logstream.collector.decode.json_body import JsonDecoder
 from logstream.query.time import MIN_NS, format_time, parse_time
 from logstream.record import LEVEL_LABELS, Record
@@ -25,6 +26,7 @@ BASE = 1_700_000_040 * SECOND
 FROM = format_time(MIN_NS)
 ALL = {"start_time": FROM}
 
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARQUET = (
     "timestamp DateTime64(9, 'UTC'), service String, level String, message String, metadata Map(String, String), "
     "trace_id String, span_id String"
@@ -32,7 +34,7 @@ PARQUET = (
 
 ODD = [
     Record(BASE + 1, "web", 1, 'quotes " and \\ and / and \t\n\r\0\x1f', {"a.b": 'x"y', "é": "ü", "": "empty"}),
-    Record(BASE, "=HYPERLINK(1)", 6, "line one\r\nline two,;'", {}, "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba9"),
+    Record(BASE, "=HYPERLINK(1)", 6, "line one\r\nline two,;'", {}, TRACE, "00f067aa0ba902b7"),
     Record(MIN_NS, "old", 2, "", {"n": "1e3", "t": "true"}),
     Record(-1_500_000_001, "before 1970", 3, "\u2028 \U0001f600 </script>"),
     Record(2**63 - 1, "late", 4, "__exception__\r\nabc\r\nCode: 1. DB::Exception: no\n9 abc\r\n__exception__\r\n"),
@@ -80,6 +82,18 @@ async def test_an_export_sent_again_is_the_same_lines(api: Api):
     assert not decoded.rejections
     assert not decoded.truncated
     assert list(decoded.batch) == sorted(records, key=lambda r: r.timestamp)
+
+
+async def test_an_export_imported_is_the_same_lines(api: Api):
+    await api.store_all(records := [*many(20), *(r for r in ODD[:-1] if r.message)])
+    body = (await export(api)).content
+    plan, lines = plan_for(body, "a-file", BASE, Wishes())
+    events = [event for line in lines if (event := plan.form.parse(line.decode())) is not None]
+    assert len(events) == len(records)
+    sent = b"\n".join(plan._record(event) for event in events)
+    decoded = JsonDecoder(IngestLimits()).decode(sent, now=BASE)
+    assert not decoded.rejections
+    assert sorted(decoded.batch, key=str) == sorted(records, key=str)
 
 
 async def test_csv_has_a_header_and_metadata_as_json(api: Api):

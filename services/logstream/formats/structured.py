@@ -60,18 +60,46 @@ class Moments:
         return None
 
 
+class _Line(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A line as LogStream's API and its exports write it."""
+
+    timestamp: str
+    service: str
+    level: str
+    message: str
+    metadata: dict[str, str]
+    trace_id: str = ""
+    span_id: str = ""
+    id: str = ""
+
+
 class JsonFormat:
-    """One JSON object a line; nested keys are joined with dots."""
+    """One JSON object a line; nested keys are joined with dots. LogStream's own lines come back as they were."""
 
     name = "json"
 
     def __init__(self, reading: Reading, moments: Moments | None = None) -> None:
         self._moments = moments or Moments(reading)
         self._decoder = msgspec.json.Decoder(dict[str, object])
+        self._lines = msgspec.json.Decoder(_Line)
 
     def parse(self, line: str) -> Parsed | None:
         if line.lstrip()[:1] != "{":
             return None
+        return self._own(line) or self._any(line)
+
+    def _own(self, line: str) -> Parsed | None:
+        try:
+            own = self._lines.decode(line)
+        except (msgspec.DecodeError, UnicodeError, RecursionError, ValueError):
+            return None
+        timestamp, level = self._moments.read(own.timestamp), parse_level(own.level)
+        if timestamp is None or level is None:
+            return None
+        ids = {name: text for name, text in (("trace_id", own.trace_id), ("span_id", own.span_id)) if text}
+        return Parsed(timestamp, int(level), own.service, own.message, own.metadata | ids)
+
+    def _any(self, line: str) -> Parsed | None:
         try:
             document = self._decoder.decode(line)
         except (msgspec.DecodeError, UnicodeError, RecursionError, ValueError):
