@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from logstream.query import rollup
 from logstream.query.filter import LogFilter
 from logstream.query.language import nodes as n
 from logstream.query.language.parser import parse
@@ -51,9 +52,10 @@ def statement(stream: Stream, asked: Analysis, limits: QueryLimits, *, limit: in
     Raises QuerySyntaxError for fields that are not there, InvalidValue for a range that `limits` refuse.
     """
     period = period_of(asked.logs, limits, now_ns)
-    condition = where(within(asked.logs, period))
+    logs = within(asked.logs, period)
     table = f"{stream.database}.{TABLE}"
-    return compile_query(n.Query(n.EVERYTHING, asked.pipes), table=table, where=condition, limit=limit)
+    query = n.Query(n.EVERYTHING, asked.pipes)
+    return compile_query(query, table=table, where=where(logs), counts=rollup.source(table, logs), limit=limit)
 
 
 class AnalysisReader:

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from logstream.errors import InvalidValue
+from logstream.query import rollup
+from logstream.query.condition import Condition
 from logstream.query.filter import LogFilter
 from logstream.query.language import nodes, quantity
 from logstream.query.language.fields import grouping_sql
@@ -13,6 +15,7 @@ from logstream.query.logs import where
 from logstream.query.period import Period, within
 from logstream.query.values import ValueCounter, value_sql
 from logstream.record import LEVEL_LABELS
+from logstream.storage.schema import MINUTE_NS, TABLE
 from logstream.storage.store import Store
 from logstream.stream import Stream
 
@@ -108,9 +111,11 @@ class HistogramReader:
             names = [value for value, _ in counted.fields[0].values]
             approximate = counted.fields[0].approximate
         parameters = Parameters("v")
-        sql, bound = _statement(
-            f"{stream.database}.logs", logs, origin=first * step, step=step, series=_series(by, names, parameters)
-        )
+        table = f"{stream.database}.{TABLE}"
+        kept = (by is None or by.column in ("service", "level")) and step % MINUTE_NS == 0
+        counts = rollup.source(table, logs) if kept else None
+        series = _series(by, names, parameters)
+        sql, bound = _statement(table, logs, counts, origin=first * step, step=step, series=series)
         rows = await self._store.query(sql, {**bound, **parameters.values}, settings=self._limits.settings)
         filled = [Bucket((first + i) * step) for i in range(buckets)]
         totals: dict[str, int] = {}
@@ -150,18 +155,23 @@ def _series(by: nodes.Field | None, names: Sequence[str], parameters: Parameters
     return f"if({grouping.present}, {place}, toUInt8({_MISSING}))"
 
 
-def _statement(table: str, logs: LogFilter, *, origin: int, step: int, series: str) -> tuple[str, Mapping[str, object]]:
+def _statement(
+    table: str, logs: LogFilter, counts: Condition | None, *, origin: int, step: int, series: str
+) -> tuple[str, Mapping[str, object]]:
     """Counts as (number of the bucket, number of the series, lines), with the values that are bound in it.
 
-    origin: where bucket 0 begins, not after any of the lines. A roll-up of counts would be read here: where the filter
-    asks for nothing but time, service and level, and buckets and period are whole minutes.
+    counts: the same lines as the roll-up has them, where it will do. origin: where bucket 0 begins, not after any of
+    the lines.
     """
-    condition = where(logs)
-    # The difference may exceed Int64, but not UInt64: it is never negative.
-    since = "toUInt64(toUnixTimestamp64Nano(timestamp) - {origin:Int64})"
-    # Two small numbers make a small key.
+    if counts is not None:
+        since, count, source, bound = "minute", "sum(lines)", counts.sql, counts.parameters
+    else:
+        condition = where(logs)
+        since, count, bound = "toUnixTimestamp64Nano(timestamp)", "count()", condition.parameters
+        source = f"{table} WHERE {condition.sql}"
+    # The difference may exceed Int64, but not UInt64: it is never negative. Two small numbers make a small key.
     sql = (
-        f"SELECT toUInt16(intDiv({since}, {{step:UInt64}})) AS bucket, {series} AS series, count() "  # noqa: S608
-        f"FROM {table} WHERE {condition.sql} GROUP BY bucket, series"
+        f"SELECT toUInt16(intDiv(toUInt64({since} - {{origin:Int64}}), {{step:UInt64}})) AS bucket, "  # noqa: S608
+        f"{series} AS series, {count} FROM {source} GROUP BY bucket, series"
     )
-    return sql, {**condition.parameters, "origin": origin, "step": step}
+    return sql, {**bound, "origin": origin, "step": step}

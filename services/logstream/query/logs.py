@@ -7,16 +7,16 @@ same order as by timestamp alone, and lets the engine read the table backwards a
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from logstream.query import rollup
 from logstream.query.condition import Condition
 from logstream.query.filter import LogFilter, to_sql
 from logstream.query.limits import QueryLimits
 from logstream.query.time import MIN_NS
 from logstream.record import Record
-from logstream.storage.schema import BUCKET, BUCKET_NS, NEWEST_FIRST
+from logstream.storage.schema import BUCKET, BUCKET_NS, MINUTE, MINUTE_NS, NEWEST_FIRST, TABLE
 from logstream.storage.store import Store
 from logstream.stream import Stream
 
-MINUTE_NS = 60 * 10**9
 _HOUR_NS = 60 * MINUTE_NS
 # Most questions end within the newest lines: look at little first, then at ever wider windows.
 _WINDOWS_NS = (_HOUR_NS, 6 * _HOUR_NS, 24 * _HOUR_NS, 7 * 24 * _HOUR_NS)
@@ -69,13 +69,20 @@ class LogReader:
 
     async def stats(self, stream: Stream, logs: LogFilter, *, limit: int) -> list[MinuteCount]:
         """Lines per minute in ascending order, minutes without lines left out; the newest `limit` minutes."""
+        table = f"{stream.database}.{TABLE}"
+        counts = rollup.source(table, logs)
         condition = where(logs)
+        sql, parameters = (
+            (f"SELECT minute, sum(lines) FROM {counts.sql} GROUP BY minute", counts.parameters)  # noqa: S608
+            if counts is not None
+            else (
+                f"SELECT {MINUTE} AS minute, count() FROM {table} WHERE {condition.sql} GROUP BY minute",  # noqa: S608
+                condition.parameters,
+            )
+        )
         rows = await self._store.query(
-            # positiveModulo: minutes before 1970 begin where they should, too.
-            f"WITH toUnixTimestamp64Nano(timestamp) AS ns SELECT ns - positiveModulo(ns, {MINUTE_NS}) AS minute, "  # noqa: S608
-            f"count() AS lines FROM {stream.database}.logs WHERE {condition.sql} "
-            "GROUP BY minute ORDER BY minute DESC LIMIT {limit:UInt32}",
-            {**condition.parameters, "limit": limit},
+            f"{sql} ORDER BY minute DESC LIMIT {{limit:UInt32}}",
+            {**parameters, "limit": limit},
             settings=self._limits.settings,
         )
         return [MinuteCount(minute, count) for minute, count in reversed(rows.rows)]

@@ -9,12 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from logstream.errors import InvalidValue
+from logstream.query import rollup
+from logstream.query.condition import Condition
 from logstream.query.filter import LogFilter
 from logstream.query.language import nodes
 from logstream.query.language.fields import Grouping, grouping_sql, parse_field
 from logstream.query.language.sql import Parameters
 from logstream.query.limits import QueryLimits
 from logstream.query.logs import where
+from logstream.storage.schema import TABLE
 from logstream.storage.store import Store
 from logstream.stream import Stream
 
@@ -73,6 +76,10 @@ class ValueCounter:
 
     async def count(self, stream: Stream, logs: LogFilter, fields: Sequence[nodes.Field], *, limit: int) -> Counted:
         """The `limit` most frequent values of each of `fields`."""
+        if all(field.column in ("service", "level") for field in fields):
+            counts = rollup.source(f"{stream.database}.{TABLE}", logs)
+            if counts is not None and fields:
+                return await self._from_counts(counts, fields, limit)
         wanted = limit * _CANDIDATES
         total = 0
         first: list[FieldValues] = []
@@ -87,6 +94,26 @@ class ValueCounter:
             for i, exact in zip(many, second, strict=True):
                 first[i] = replace(first[i], values=exact.values, approximate=True)
         return Counted(total, tuple(replace(found, values=found.values[:limit]) for found in first))
+
+    async def _from_counts(self, counts: Condition, fields: Sequence[nodes.Field], limit: int) -> Counted:
+        """As `count`, from the roll-up: of services and levels, exact."""
+        total = 0
+        found = []
+        for field in fields:
+            answer = await self._store.query(
+                f"SELECT substringUTF8(toString({field.column}), 1, {VALUE_CHARACTERS}) AS value, "  # noqa: S608
+                "sum(lines) AS count, countIf(value != '') OVER (), sumIf(count, value = '') OVER (), "
+                f"sum(count) OVER () FROM {counts.sql} GROUP BY value "
+                "ORDER BY value = '', count DESC, value LIMIT {limit:UInt32}",
+                {**counts.parameters, "limit": limit},
+                settings=self._limits.settings,
+            )
+            distinct = missing = 0
+            if answer.rows:
+                distinct, missing, total = answer.rows[0][2:]
+            values = tuple((value, count) for value, count, *_ in answer.rows if value)
+            found.append(FieldValues(values, distinct, missing, approximate=False))
+        return Counted(total, tuple(found))
 
     async def _pass(
         self, stream: Stream, logs: LogFilter, fields: Sequence[tuple[nodes.Field, Sequence[str] | None]], limit: int
