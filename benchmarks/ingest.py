@@ -21,7 +21,7 @@ from benchmarks import harness, workload
 _SEED = 20_261_124
 
 
-def _merges_idle(running: harness.Platform, database: str, rows: int) -> list[int]:
+def merges_idle(running: harness.Platform, database: str, rows: int) -> list[int]:
     """Wait until every row is stored and merges have been idle for two seconds; the rows of the parts left."""
     deadline = time.monotonic() + 600
     quiet_since = None
@@ -81,7 +81,7 @@ def _batches(rows: int) -> dict[str, Any]:
         sent = harness.finish_load(load)
         if sent["accepted"] != rows:
             raise SystemExit(f"accepted {sent['accepted']} of {rows}: {sent['statuses']}")
-        parts = _merges_idle(running, database, rows)
+        parts = merges_idle(running, database, rows)
         after = running.cpu()
         peaks = running.peak_rss_mb()
         inserts = int(running.sql("SELECT value FROM system.events WHERE event = 'InsertQuery'")[0][0])
@@ -118,7 +118,7 @@ def _singles(requests: int) -> dict[str, Any]:
         sent = harness.finish_load(load)
         if sent["accepted"] != requests:
             raise SystemExit(f"accepted {sent['accepted']} of {requests}: {sent['statuses']}")
-        _merges_idle(running, database, requests)
+        merges_idle(running, database, requests)
         after = running.cpu()
         _verify(running, database, sent["sums"])
     seconds = {role: after[role] - before.get(role, 0.0) for role in after}
