@@ -151,6 +151,7 @@ def test_the_body_of_a_post_asks_the_same(client: Client) -> None:
     assert answer.status_code == 200, answer.text
     assert answer.json()["rows"] == [["web", 10]]
     assert client.post("/api/v1/query", {"query": "(", "other": 1}).status_code == 400
+    assert client.post("/api/v1/query", {"limit": MAX_LIMIT + 1}).json()["error"]["limit"] == MAX_LIMIT
     assert client.post("/api/v1/query", {"query": "("}).json()["error"]["code"] == "query_syntax"
 
 

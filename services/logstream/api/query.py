@@ -13,6 +13,7 @@ from logstream.api.answer import json_answer
 from logstream.api.error_body import errors
 from logstream.api.parameters import MAX_NAMES, MAX_SEARCH, Question, Reader, Reading, log_filter
 from logstream.api.services import services_of
+from logstream.errors import InvalidValue
 from logstream.query.analysis import Analysis, AnalysisReader, Answer
 from logstream.query.language.parser import MAX_CHARACTERS
 from logstream.query.time import format_time
@@ -112,7 +113,9 @@ def create_router(max_limit: int) -> APIRouter:
             start_time=body.start_time,
             end_time=body.end_time,
         )
-        limit = min(body.limit or default, max_limit)
+        limit = default if body.limit is None else body.limit
+        if limit > max_limit:
+            raise InvalidValue(f"limit must be 1 to {max_limit}: {limit}", field="limit", limit=max_limit)
         return await answer(request, reading, Analysis.of(body.query, logs), limit)
 
     return router
