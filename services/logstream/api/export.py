@@ -167,7 +167,8 @@ def create_router() -> APIRouter:
             FormatName, Query(alias="format", description="What the file is.", examples=["ndjson"])
         ] = "ndjson",
         order: Annotated[
-            Order, Query(description="Oldest (asc) or newest (desc) first; any: as stored, the fastest.")
+            Order,
+            Query(description="Oldest (asc) or newest (desc) first; any: as stored, the fastest.", examples=["asc"]),
         ] = "any",
     ) -> Response:
         """All lines that match, without a limit. Without `start_time`, the hour before `end_time`, which is now.

@@ -59,7 +59,11 @@ def create_router(settings: ApiSettings) -> APIRouter:
         ] = DEFAULT_LIMIT,
         cursor: Annotated[
             str | None,
-            Query(max_length=MAX_CURSOR, description="`next` of the page before; the other parameters as there."),
+            Query(
+                max_length=MAX_CURSOR,
+                description="`next` of the page before; the other parameters as there. Empty: the first page.",
+                examples=[""],
+            ),
         ] = None,
     ) -> Response:
         """Pages answer from what was stored when the first one was read: they neither skip nor repeat lines while
