@@ -58,7 +58,7 @@ def _only_our_own(sql: str, parameters: dict[str, object]) -> None:
 _KNOWN = """
     AND OR NOT IN LIKE AS SELECT FROM WHERE GROUP ORDER BY LIMIT DESC NULLS LAST OVER INTERVAL MINUTE NULL
     timestamp service level message metadata trace_id span_id partition offset row db logs part
-    hasAllTokens tokens translate has hasAny pairs
+    translate has hasAny pairs
     lower lowerUTF8 replaceAll hasToken match position mapContains intDiv fromUnixTimestamp64Nano
     toUnixTimestamp64Nano toFloat64OrNull toFloat64OrZero isFinite assumeNotNull if ifNull arraySum round transform
     extractAllGroupsVertical extractGroups toString positiveModulo count countIf uniqIf sum avg min max

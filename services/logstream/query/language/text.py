@@ -168,11 +168,10 @@ def phrase_predicate(text: str) -> Callable[[str], bool]:
 def _token_terms(haystack: str, tokens: Iterable[str], bind: Bind) -> list[str]:
     """Conditions that all of `tokens` stand in the message, as the indexes answer them."""
     longest = sorted(tokens, key=len, reverse=True)[:_MAX_INDEX_TOKENS]
-    words = [token for token in longest if haystack == _FOLDED and _LETTERS.fullmatch(token)]
-    terms = [f"hasToken({haystack}, {bind(token, 'String')})" for token in longest if token not in words]
-    if words:
-        terms.insert(0, f"hasAllTokens({WORDS}, {bind(words, 'Array(String)')})")
-    return terms
+    return [
+        f"hasToken({WORDS if haystack == _FOLDED and _LETTERS.fullmatch(token) else haystack}, {bind(token, 'String')})"
+        for token in longest
+    ]
 
 
 def _all(terms: list[str]) -> str:
