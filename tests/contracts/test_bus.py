@@ -244,6 +244,8 @@ async def test_a_group_starts_at_zero_and_finds_its_position_again(world: World)
     consumer = await world.bus.consumer(TOPIC, "g")
     assert await consumer.committed(0) == Committed(2, '{"plan": 1}')
     assert await (await world.bus.consumer(TOPIC, "h")).committed(0) == Committed(0)
+    assert await world.bus.committed(TOPIC, "g", 0) == Committed(2, '{"plan": 1}')
+    assert await world.bus.committed(TOPIC, "nobody", 0) == Committed(0)
     assert [m.offset for m in await consumer.read(0, 2, max_bytes=MIB)] == [2]
 
 
