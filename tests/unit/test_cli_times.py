@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from logstream.cli.failure import Failure
-from logstream.cli.search import chart
+from logstream.cli.histogram import chart
 from logstream.cli.times import moment, period, span
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)

@@ -8,13 +8,20 @@ import typer
 from logstream import __version__
 from logstream.cli import (
     account,
+    analysis,
+    around,
     demo,
     doctor,
+    explain,
+    export,
+    histogram,
     import_,
     keys,
     ledger,
     login,
     output,
+    queries,
+    query,
     saved,
     search,
     send,
@@ -37,9 +44,18 @@ app = typer.Typer(
 app.command()(server.up)
 app.command()(send.send)
 app.command(name="import")(import_.import_)
-app.command(name="search")(search.search)
+app.command()(search.search)
+app.command()(query.query)
 app.command()(tail.tail)
-app.command()(search.stats)
+app.command()(histogram.stats)
+app.command()(histogram.histogram)
+app.command()(analysis.patterns)
+app.command()(analysis.facets)
+app.command()(analysis.fields)
+app.command()(around.around)
+app.command()(export.export)
+app.command()(explain.explain)
+app.add_typer(queries.queries, name="queries")
 app.command()(login.login)
 app.command()(login.logout)
 app.command()(account.signup)
@@ -83,7 +99,7 @@ def run(arguments: list[str] | None = None) -> int:
     try:
         result = app(args=arguments, standalone_mode=False)
     except Failure as failure:
-        output.say(failure.message)
+        output.complain(failure.message, failure.detail)
         return failure.status
     except typer.Exit as end:
         return end.exit_code
@@ -94,6 +110,9 @@ def run(arguments: list[str] | None = None) -> int:
         if not hasattr(error, "exit_code") or not hasattr(error, "show"):
             raise
         error.show()
+        option = str(getattr(error, "option_name", ""))
+        if type(error).__name__ == "NoSuchOption" and not option.startswith("--"):
+            output.say("a query that begins with - goes behind --, as in: logstream search -- -debug")
         return int(error.exit_code)
     sys.stdout.flush()
     return result if isinstance(result, int) else 0

@@ -1,10 +1,12 @@
 """HTTP with sentences: what the API answers, or a Failure that says what to do next."""
 
 from collections.abc import Mapping
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from logstream import __version__
+from logstream.cli.caret import point
 from logstream.cli.failure import Failure
 from logstream.cli.options import api_target
 
@@ -55,6 +57,23 @@ def sentence(response: "httpx.Response", what: str) -> str:
     return said if response.status_code < 500 else f"the {what} failed with {response.status_code}: {said}"
 
 
+def refusal(response: "httpx.Response", what: str) -> Failure:
+    """The failure that an error answer is; `what` names the service. Of a query it shows where it is wrong."""
+    said = sentence(response, what)
+    try:
+        error = response.json()["error"]
+        code, field, limit = str(error["code"]), error.get("field"), error.get("limit")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return Failure(said)
+    if code != "query_syntax" or not isinstance(error.get("column"), int):
+        return Failure(said, code=code, field=field, limit=limit)
+    query = response.request.url.params.get("query", "")
+    expected = [str(word) for word in error.get("expected") or ()]
+    said = said.removesuffix(f" (column {error['column']})").partition(": expected ")[0]
+    detail = point(query, error["column"], expected, width=get_terminal_size((100, 24)).columns)
+    return Failure(said, status=2, detail=detail, code=code, field=field, limit=limit)
+
+
 class Api:
     """The query and administration API. Use as a context manager."""
 
@@ -77,13 +96,21 @@ class Api:
         return self.request("GET", path, params=params)
 
     def request(
-        self, method: str, path: str, *, params: Mapping[str, str | int] | None = None, body: object = None
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str | int] | None = None,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Any:
         """The decoded JSON answer, None for an empty one. Raises Failure."""
         import httpx
 
         try:
-            response = self.http.request(method, path, params=params, headers=self.headers, json=body)
+            response = self.http.request(
+                method, path, params=params, headers={**self.headers, **(headers or {})}, json=body
+            )
         except httpx.TransportError as error:
             raise Failure(unreachable("API", self.target.api_url, error)) from error
         if response.is_success:
@@ -91,7 +118,7 @@ class Api:
                 return response.json() if response.content else None
             except ValueError as error:
                 raise Failure(f"{response.request.url} did not answer in JSON; is this the LogStream API?") from error
-        raise Failure(sentence(response, "API"))
+        raise refusal(response, "API")
 
 
 def person(context: str | None, api_key: str | None, api_url: str | None) -> Api:

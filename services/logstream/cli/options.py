@@ -25,6 +25,19 @@ class Format(StrEnum):
     NDJSON = "ndjson"
 
 
+class Rows(StrEnum):
+    """How rows are printed, where csv makes sense, too."""
+
+    TABLE = "table"
+    JSON = "json"
+    NDJSON = "ndjson"
+    CSV = "csv"
+
+
+RowsOutput = Annotated[
+    Rows,
+    typer.Option("--output", "-o", help="table for people, json one array, ndjson one object a line, csv with a head."),
+]
 Output = Annotated[
     Format, typer.Option("--output", "-o", help="table for people, json one array, ndjson one object a line.")
 ]

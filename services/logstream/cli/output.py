@@ -1,10 +1,13 @@
 """What people and programs see: tables and coloured lines, JSON arrays, or one JSON object a line."""
 
+import csv as csv_files
+import io
 import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from shutil import get_terminal_size
 from typing import Any
 
 import msgspec
@@ -12,7 +15,8 @@ import typer
 
 from logstream.cli.options import Format
 
-_COLOURS = {"trace": "2", "debug": "36", "info": "32", "warn": "33", "error": "31", "fatal": "1;31"}
+LEVELS = {"trace": "2", "debug": "36", "info": "32", "warn": "33", "error": "31", "fatal": "1;31"}
+"""The ANSI colour of each level."""
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _C1 = re.compile(r"[\x7f-\x9f]")
 
@@ -40,6 +44,14 @@ def write(text: str, *, flush: bool = False) -> None:
         raise typer.Exit(0) from None
 
 
+def complain(message: str, detail: Sequence[str] = ()) -> None:
+    """A failure: its sentence, and lines below it."""
+    say(message)
+    for line in detail:
+        sys.stderr.write(f"{clean(line)}\n")
+    sys.stderr.flush()
+
+
 def hush() -> None:
     """Nobody reads standard output any more: not even the flush at exit may fail for it."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -60,15 +72,28 @@ def in_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def log_line(entry: Mapping[str, Any], *, colour: bool, breaks: bool = False) -> str:
+def width() -> int:
+    """Columns of the terminal that shows standard output; 100 where there is none."""
+    return get_terminal_size((100, 24)).columns if in_terminal() else 100
+
+
+def paint(text: str, code: str, *, colour: bool) -> str:
+    """`text` in an ANSI colour."""
+    return f"\033[{code}m{text}\033[0m" if colour and text else text
+
+
+def log_line(entry: Mapping[str, Any], *, colour: bool, breaks: bool = False, ids: bool = False) -> str:
     """One log as one line: local time, level, service, message, metadata.
 
     breaks: show line breaks of the message (stack traces) as such, with a mark, so that none looks like another log.
+    ids: end with the log's id.
     """
     level = str(entry.get("level", ""))
     metadata = entry.get("metadata") or {}
     traced = {name: entry[name] for name in ("trace_id", "span_id") if entry.get(name)}
     extra = " ".join(f"{clean(str(k))}={clean(str(v))}" for k, v in {**metadata, **traced}.items())
+    if ids and entry.get("id"):
+        extra = f"{extra} #{clean(str(entry['id']))}".lstrip()
     when = local_time(str(entry.get("timestamp", "")))
     service, message = clean(str(entry.get("service", ""))), str(entry.get("message", ""))
     if breaks:
@@ -77,7 +102,7 @@ def log_line(entry: Mapping[str, Any], *, colour: bool, breaks: bool = False) ->
         message = clean(message)
     if not colour:
         return f"{when} {level.upper():5} {service}: {message}" + (f"  {extra}" if extra else "")
-    paint = _COLOURS.get(level, "0")
+    paint = LEVELS.get(level, "0")
     tail = f"  \033[2m{extra}\033[0m" if extra else ""
     return f"\033[2m{when}\033[0m \033[{paint}m{level.upper():5}\033[0m \033[1m{service}\033[0m: {message}{tail}"
 
@@ -114,6 +139,8 @@ def cell(column: str, value: object) -> str:
         return local_time(value)[:19]
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
+    if isinstance(value, float):
+        return number(value)
     if value is None or value == "":
         return "-"
     if isinstance(value, bool):
@@ -125,12 +152,49 @@ def cell(column: str, value: object) -> str:
     return str(value)
 
 
+def number(value: float) -> str:
+    """For people: at most four figures behind the point or one, as it is small or large."""
+    if isinstance(value, int) or (value.is_integer() and abs(value) < 1e15):
+        return f"{int(value):,}"
+    if 0 < abs(value) < 1e-3 or abs(value) >= 1e15:
+        return f"{value:.4g}"
+    digits = 1 if abs(value) >= 100 else 2 if abs(value) >= 1 else 4
+    return f"{value:,.{digits}f}".rstrip("0").rstrip(".")
+
+
+def csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """RFC 4180 with a head; lists and objects as JSON, nothing for what is not there."""
+    terminal = in_terminal()
+
+    def text(value: object) -> str:
+        if value is None:
+            return ""
+        said = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        return clean(said) if terminal else said
+
+    line = io.StringIO()
+    writer = csv_files.writer(line, lineterminator="\n")
+    writer.writerow(map(text, columns))
+    for row in rows:
+        writer.writerow(map(text, row))
+        if line.tell() > 65_536:
+            write(line.getvalue().removesuffix("\n"))
+            line.seek(0)
+            line.truncate()
+    if line.tell():
+        write(line.getvalue().removesuffix("\n"))
+
+
+_NUMBER = re.compile(r"-?[\d,]*\.?\d+(e[+-]?\d+)?|-|[+-][\d,.]+ %")
 _WHOLE = ("id", "key_id", "secret", "email")
 """Columns that people copy from: never broken over two lines."""
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table on standard output: in a terminal as wide as that, else a line for each row."""
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, exact: bool = False) -> None:
+    """A table on standard output: in a terminal as wide as that, else a line for each row.
+
+    exact: head it with the columns' very names.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -140,9 +204,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     content = [[clean(value) for value in row] for row in rows]
     for index, column in enumerate(columns):
-        numbers = all(row[index].replace(",", "").isdigit() or row[index] == "-" for row in content)
+        numbers = all(_NUMBER.fullmatch(row[index]) for row in content)
         made.add_column(
-            column.removesuffix("_at").replace("_", " "),
+            Text(clean(column)) if exact else column.removesuffix("_at").replace("_", " "),
             overflow="fold",
             no_wrap=wide or column in _WHOLE,
             # A time may be broken between day and hour.

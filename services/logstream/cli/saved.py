@@ -8,10 +8,14 @@ from urllib.parse import quote
 import typer
 
 from logstream.cli import output
+from logstream.cli.asking import From, Since, To
 from logstream.cli.client import Api, person, rows_of
 from logstream.cli.failure import Failure
-from logstream.cli.options import ApiKey, ApiUrl, ContextName, Format, Output
-from logstream.cli.search import From, Since, To
+from logstream.cli.options import ApiKey, ApiUrl, ContextName, Format, Output, Rows
+from logstream.cli.query import show_answer
+from logstream.cli.reading import read
+from logstream.cli.search import found as search
+from logstream.cli.search import show_lines
 from logstream.cli.times import moment, period
 
 saved = typer.Typer(
@@ -139,20 +143,11 @@ def run_view(
             asked = period(view["since"], None, None, now)
         else:
             asked = {field: view[field] for field in ("start_time", "end_time") if view[field]}
-        params: dict[str, str | int] = {"query": view["query"], "stream": view["stream"], "limit": limit, **asked}
+        asked = {"query": view["query"], "stream": view["stream"], **asked}
         if view["has_pipes"]:
-            _show_table(api.get("/api/v1/query", params), form)
+            show_answer(read(api, "/api/v1/query", {**asked, "limit": limit}), {**asked}, Rows(form.value))
         else:
-            _show_lines(rows_of(api.get("/logs", params)), view["columns"], form)
-
-
-def _show_table(answer: object, form: Format) -> None:
-    columns = [column["name"] for column in rows_of(answer, "columns")]
-    found: Any = answer
-    rows = [dict(zip(columns, row, strict=True)) for row in found["rows"]]
-    output.show(rows, columns, form, empty="nothing found")
-    if found.get("truncated"):
-        output.say("there is more; see it with --limit")
+            _show_lines(list(search(api, {**asked}, limit)), view["columns"], form)
 
 
 def _show_lines(entries: list[dict[str, Any]], columns: list[str], form: Format) -> None:
@@ -162,9 +157,7 @@ def _show_lines(entries: list[dict[str, Any]], columns: list[str], form: Format)
     elif columns:
         output.show([_fields(entry) for entry in reversed(entries)], columns, form, empty="nothing found")
     else:
-        colour, breaks = output.colourful(), output.in_terminal()
-        for entry in reversed(entries):
-            output.write(output.log_line(entry, colour=colour, breaks=breaks))
+        show_lines(reversed(entries))
 
 
 def _fields(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,37 +1,22 @@
-"""`logstream search`, `logstream stats`: what is stored."""
+"""`logstream search`: logs that match a query."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 
 from logstream.cli import output
+from logstream.cli.asking import From, Params, Since, Stream, To, Words, nothing, question
 from logstream.cli.client import Api, rows_of
-from logstream.cli.options import ApiKey, ApiUrl, ContextName, Format, Levels, Output, Services, api_target
-from logstream.cli.times import period
+from logstream.cli.failure import Failure
+from logstream.cli.options import ApiKey, ApiUrl, ContextName, Levels, Rows, RowsOutput, Services
+from logstream.cli.query import show_answer
+from logstream.cli.reading import read, reader
 
-Since = Annotated[
-    str | None, typer.Option("--since", help="From this long ago: 15m, 2h, 7d, or all. Default: the last hour.")
-]
-From = Annotated[str | None, typer.Option("--from", help="From this time: 2026-01-31T12:00 (local), …Z, or 2h.")]
-To = Annotated[str | None, typer.Option("--to", help="To this time. Default: now.")]
-Words = Annotated[list[str] | None, typer.Argument(help="Text the message must contain, whatever the case.")]
-
-
-def filters(
-    words: Sequence[str] | None, services: Sequence[str] | None, levels: Sequence[str] | None
-) -> dict[str, str]:
-    """The API's parameters for what to look for."""
-    found: dict[str, str] = {}
-    if words:
-        found["search"] = " ".join(words)
-    if services:
-        found["service"] = ",".join(services)
-    if levels:
-        found["level"] = ",".join(levels)
-    return found
+PAGE = 1_000
+MOST = 100_000
+"""What a command holds in memory; `logstream export` has no limit."""
+COLUMNS = ("timestamp", "service", "level", "message", "metadata", "trace_id", "span_id", "id")
 
 
 def search(
@@ -41,106 +26,90 @@ def search(
     since: Since = None,
     start: From = None,
     end: To = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most this many, the newest.")] = 100,
-    form: Output = Format.TABLE,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", min=1, max=MOST, help="At most this many, the newest; more: export.")
+    ] = 100,
+    ids: Annotated[bool, typer.Option("--ids", help="Show each log's id, for `logstream around`.")] = False,
+    form: RowsOutput = Rows.TABLE,
+    stream: Stream = None,
     context: ContextName = None,
     api_key: ApiKey = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Find logs; the newest stands last, json and ndjson have it first.
+    """Find logs; the newest stands last, json, ndjson and csv have it first. A query with pipes is run as one.
+
+    Put the query into single quotes: shells give their own meaning to " > | ( ) ! and *. A phrase keeps its own
+    quotes inside of them. A query that begins with - goes behind --.
 
     Examples:
 
       logstream search timed out
 
+      logstream search '"timed out" level>=warn -debug' --since 24h
+
+      logstream search 'user_id:123 latency_ms>250 (host:web-* OR /time.?out/)'
+
       logstream search --service payment --level error --since 24h
 
       logstream search refused --from 2026-01-31T12:00 --to 2026-01-31T13:00 -o ndjson
+
+      logstream search -- -debug
     """
-    params: dict[str, str | int] = {
-        **filters(words, service, level), **period(since, start, end, datetime.now(UTC)), "limit": limit,
-    }  # fmt: skip
-    with Api(api_target(context, api_key, api_url)) as api:
-        entries = rows_of(api.get("/logs", params))
-    if form is not Format.TABLE:
-        output.show(entries, (), form, empty="")
-        return
+    params = question(words, service, level, stream, since=since, start=start, end=end)
+    with reader(context, api_key, api_url) as api:
+        try:
+            entries = found(api, params, limit)
+            if form is Rows.NDJSON:
+                for entry in entries:
+                    output.write(output.to_json(entry))
+                return
+            logs = list(entries)
+        except Failure as failure:
+            # Only the server reads the language. If this is a query with pipes, its answer tells.
+            if failure.code != "query_syntax" or "|" not in str(params.get("query", "")):
+                raise
+            answer = read(api, "/api/v1/query", {**params, "limit": limit})
+            show_answer(answer, params, form)
+            return
+    if form is Rows.JSON:
+        output.write(output.to_json(logs))
+    elif form is Rows.CSV:
+        output.csv(COLUMNS, ([entry.get(column) for column in COLUMNS] for entry in logs))
+    else:
+        show_lines(reversed(logs), ids=ids)
+        if not logs:
+            output.say(nothing(params))
+        elif len(logs) == limit:
+            output.say(f"only the newest {limit:,} are shown; see more with --limit")
+
+
+def found(api: Api, params: Params, limit: int) -> Iterator[dict[str, Any]]:
+    """At most `limit` logs, newest first, a page after the other: more that arrive meanwhile change nothing.
+
+    Raises Failure.
+    """
+    cursor: str | None = None
+    page = min(limit, PAGE)
+    while limit > 0:
+        asked = {**params, "limit": min(limit, page), **({"cursor": cursor} if cursor else {})}
+        try:
+            answer = read(api, "/api/v1/search", asked)
+        except Failure as failure:
+            # This server's pages are smaller.
+            if failure.field != "limit" or not isinstance(failure.limit, int) or not 0 < failure.limit < page:
+                raise
+            page = failure.limit
+            continue
+        logs = rows_of(answer, "logs")
+        yield from logs
+        limit -= len(logs)
+        cursor = answer.get("next")
+        if not cursor:
+            return
+
+
+def show_lines(entries: Iterator[dict[str, Any]], *, ids: bool = False) -> None:
+    """Logs as lines, in the order given."""
     colour, breaks = output.colourful(), output.in_terminal()
-    for entry in reversed(entries):
-        output.write(output.log_line(entry, colour=colour, breaks=breaks))
-    if not entries:
-        span = "" if since or start or end else " in the last hour; look further back with --since 7d or --since all"
-        output.say(f"nothing found{span}")
-    elif len(entries) == limit:
-        output.say(f"only the newest {limit} are shown; see more with --limit")
-
-
-def stats(
-    words: Words = None,
-    service: Services = None,
-    level: Levels = None,
-    since: Since = None,
-    start: From = None,
-    end: To = None,
-    form: Output = Format.TABLE,
-    context: ContextName = None,
-    api_key: ApiKey = None,
-    api_url: ApiUrl = None,
-) -> None:
-    """Count logs per minute, as a bar chart (coarser for long times).
-
-    Examples:
-
-      logstream stats
-
-      logstream stats error --since 24h
-
-      logstream stats --service payment -o json
-    """
-    params = {**filters(words, service, level), **period(since, start, end, datetime.now(UTC))}
-    with Api(api_target(context, api_key, api_url)) as api:
-        rows = rows_of(api.get("/stats", params))
-    if form is not Format.TABLE:
-        output.show(rows, (), form, empty="")
-        return
-    if not rows:
-        output.say("nothing to count" + ("" if since or start or end else " in the last hour; try --since 7d"))
-        return
-    for line in chart(rows, colour=output.colourful()):
-        output.write(line)
-
-
-_STEPS = tuple(
-    timedelta(minutes=m) for m in (1, 5, 10, 30, 60, 180, 360, 720, 1440, 10_080, 43_200, 525_600, 5_256_000)
-)
-_MAX_BARS = 60
-_WIDTH = 50
-_EIGHTHS = " ▏▎▍▌▋▊▉"
-
-
-def chart(rows: Sequence[Mapping[str, Any]], *, colour: bool) -> list[str]:
-    """Counts per minute ({timestamp, count}) as at most 60 bars, then the total. Steps without logs are left out."""
-    counts = {datetime.fromisoformat(str(row["timestamp"])): int(row["count"]) for row in rows}
-    step = next((s for s in _STEPS if len({_floor(t, s) for t in counts}) <= _MAX_BARS), _STEPS[-1])
-    bars: Counter[datetime] = Counter()
-    for at, count in counts.items():
-        bars[_floor(at, step)] += count
-    most, width = max(bars.values()), len(f"{max(bars.values()):,}")
-    lines = [
-        f"{at.astimezone():%Y-%m-%d %H:%M}  {bars[at]:>{width},}  "
-        + (f"\033[36m{_bar(bars[at] / most)}\033[0m" if colour else _bar(bars[at] / most))
-        for at in sorted(bars)
-    ]
-    each = "minute" if step == _STEPS[0] else str(step).removesuffix(":00").replace(", 0:00", "")
-    lines.append(f"{sum(bars.values()):,} logs, one bar per {each}")
-    return lines
-
-
-def _floor(at: datetime, step: timedelta) -> datetime:
-    seconds = int(step.total_seconds())
-    return datetime.fromtimestamp(int(at.timestamp()) // seconds * seconds, UTC)
-
-
-def _bar(share: float) -> str:
-    whole, part = divmod(round(share * _WIDTH * 8), 8)
-    return ("█" * whole + _EIGHTHS[part].strip()) or "▏"
+    for entry in entries:
+        output.write(output.log_line(entry, colour=colour, breaks=breaks, ids=ids))

@@ -9,10 +9,10 @@ import msgspec
 import typer
 
 from logstream.cli import output
-from logstream.cli.client import Api, sentence, unreachable
+from logstream.cli.asking import Params, Stream, Words, question
+from logstream.cli.client import Api, refusal, unreachable
 from logstream.cli.failure import Failure
 from logstream.cli.options import ApiKey, ApiUrl, ContextName, Format, Levels, Output, Services, api_target
-from logstream.cli.search import Words, filters
 from logstream.cli.sse import Parser
 
 if TYPE_CHECKING:
@@ -32,11 +32,12 @@ def tail(
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="End after this many logs.")] = None,
     form: Output = Format.TABLE,
+    stream: Stream = None,
     context: ContextName = None,
     api_key: ApiKey = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Show logs as they arrive. Ctrl-C ends it. What a slow reader missed is shown as a gap, never hidden.
+    """Show logs that match as they arrive. Ctrl-C ends it. What a slow reader missed is shown as a gap, never hidden.
 
     With --output json each line is a frame of the server (records, gap, heartbeat, each with its cursor);
     with ndjson each line is a log.
@@ -45,6 +46,8 @@ def tail(
 
       logstream tail
 
+      logstream tail 'service:payment level>=error'
+
       logstream tail --service payment --level error
 
       logstream tail refused -o ndjson | jq .message
@@ -52,7 +55,7 @@ def tail(
     target = api_target(context, api_key, api_url)
     shown = 0
     colour, breaks = output.colourful(), output.in_terminal()
-    for frame in frames(target, filters(words, service, level), cursor=cursor, say=output.say):
+    for frame in frames(target, question(words, service, level, stream), cursor=cursor, say=output.say):
         kind = frame.get("type")
         if form is Format.JSON:
             output.write(output.to_json(frame), flush=True)
@@ -82,7 +85,7 @@ def _gap(frame: Mapping[str, Any], *, colour: bool) -> None:
 
 def frames(
     target: "Target",
-    params: Mapping[str, str],
+    params: Params,
     *,
     cursor: str | None,
     say: Callable[[str], None],
@@ -109,9 +112,10 @@ def frames(
                 ) as response:
                     if not response.is_success:
                         response.read()
-                        problem = sentence(response, "API")
+                        refused = refusal(response, "API")
                         if response.status_code not in {429, 502, 503, 504}:
-                            raise Failure(problem)
+                            raise refused
+                        problem = refused.message
                         wait = float(response.headers.get("Retry-After", "1"))
                     else:
                         problem = "the connection was closed"
