@@ -32,7 +32,7 @@ def test_a_view_is_saved_and_run(cli: Cli) -> None:
     assert len(cli.rows("saved", "run", "declined")) == 2
     assert len(cli("saved", "run", "declined").splitlines()) == 2
     wrong = cli.run("saved", "add", "wrong", "level:warn (")
-    assert (wrong.returncode, "(column 13)" in wrong.stderr) == (1, True)
+    assert (wrong.returncode, "\n  level:warn (\n              ^" in wrong.stderr) == (2, True)
     for name in ("declined", "by level"):
         assert cli("saved", "rm", name) == f"{name} is deleted\n"
     assert cli.run("saved", "show", "declined").returncode == 1

@@ -168,15 +168,15 @@ def test_a_tail_goes_on_behind_its_last_cursor_and_shows_gaps(server: Server, cl
     assert done.returncode == 0
     assert [line.partition(" INFO  s: ")[2] for line in done.stdout.splitlines()] == ["one\\x1b[2J\\u2028", "two"]
     assert [path for path, _, _ in server.asked] == [
-        "/api/v1/tail?search=x&level=info",
-        *["/api/v1/tail?search=x&level=info&cursor=b"] * 3,
+        "/api/v1/tail?query=x&level=info",
+        *["/api/v1/tail?query=x&level=info&cursor=b"] * 3,
     ]
     assert "7 logs are missing here" in done.stderr
     assert done.stderr.count("connecting again") == 1
 
 
 def test_a_reader_that_goes_away_and_ctrl_c_are_quiet(server: Server, cli: Cli) -> None:
-    rows = json.dumps([entry(f"line {i} " + "x" * 500) for i in range(2000)]).encode()
+    rows = json.dumps({"logs": [entry(f"line {i} " + "x" * 500) for i in range(2000)], "next": None}).encode()
     server.answers = [(200, {}, rows)]
     search = subprocess.Popen(
         [*COMMAND, "search"],

@@ -1,5 +1,6 @@
 """HTTP with sentences: what the API answers, or a Failure that says what to do next."""
 
+import json
 from collections.abc import Mapping
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
@@ -67,11 +68,23 @@ def refusal(response: "httpx.Response", what: str) -> Failure:
         return Failure(said)
     if code != "query_syntax" or not isinstance(error.get("column"), int):
         return Failure(said, code=code, field=field, limit=limit)
-    query = response.request.url.params.get("query", "")
+    query = _query_of(response.request)
+    if not query:
+        return Failure(said, status=2, code=code, field=field, limit=limit)
     expected = [str(word) for word in error.get("expected") or ()]
     said = said.removesuffix(f" (column {error['column']})").partition(": expected ")[0]
     detail = point(query, error["column"], expected, width=get_terminal_size((100, 24)).columns)
     return Failure(said, status=2, detail=detail, code=code, field=field, limit=limit)
+
+
+def _query_of(request: "httpx.Request") -> str:
+    """The query that was asked, in the address or in a JSON body; empty where there is none."""
+    if request.method == "GET":
+        return str(request.url.params.get("query", ""))
+    try:
+        return str(json.loads(request.content)["query"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 class Api:
@@ -128,7 +141,7 @@ def person(context: str | None, api_key: str | None, api_url: str | None) -> Api
 
 def rows_of(answer: object, name: str | None = None) -> list[dict[str, Any]]:
     """The list that an answer is, or that it has under `name`. Raises Failure for another answer."""
-    found = answer.get(name) if name is not None and isinstance(answer, dict) else answer
+    found = answer if name is None else answer.get(name) if isinstance(answer, dict) else None
     if not isinstance(found, list):
         raise Failure("the API answered with something else than a list; is this the LogStream API?")
     return found
