@@ -63,20 +63,20 @@ def _without(*indexes: str) -> Edit:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What differs from the product: `edits` of its CREATE TABLE, `inserts` among its settings of an INSERT."""
+    """What differs from the product: `edits` of its CREATE TABLE, `inserts` among its settings of an INSERT.
+
+    without: what is left out of `schema.ADD_INDEXES`: words, pairs, traces, minutes.
+    """
 
     edits: tuple[Edit, ...] = ()
     inserts: Mapping[str, str] = field(default_factory=dict)
+    without: tuple[str, ...] = ()
 
 
 _TOKENS = "lower(message) TYPE tokenbf_v1(16384, 2, 0) GRANULARITY 1"
 _AT_ONCE = {"materialize_skip_indexes_on_insert": "1"}
 _TEXT = _replace((_TOKENS, "message TYPE text(tokenizer = splitByNonAlpha, preprocessor = lower(message))"))
 _KEY = "intDiv(toUnixTimestamp64Nano(timestamp), 300000000000), service, timestamp"
-_MINUTES = (
-    "PROJECTION minutes (SELECT toStartOfMinute(timestamp), service, level, count()"
-    " GROUP BY toStartOfMinute(timestamp), service, level)"
-)
 VARIANTS: dict[str, Variant] = {
     "default": Variant(),
     "indexes on insert": Variant(inserts=_AT_ONCE),
@@ -106,14 +106,10 @@ VARIANTS: dict[str, Variant] = {
             ),
         )
     ),
-    "minute roll-up": Variant(
-        (
-            _replace((
-                "INDEX offsets",
-                f"{_MINUTES}, INDEX offsets",
-            )),
-        )
-    ),
+    "no words": Variant(without=("words",)),
+    "no pairs": Variant(without=("pairs",)),
+    "no roll-up": Variant(without=("minutes",)),
+    "filters only": Variant(without=("words", "pairs", "traces", "minutes")),
 }  # fmt: skip
 
 QUERIES: dict[str, str] = {
@@ -125,13 +121,12 @@ QUERIES: dict[str, str] = {
     "count of a substring": "SELECT count() FROM {t} WHERE message ILIKE '%orders/1234%'",
     "count of a rare substring": "SELECT count() FROM {t} WHERE message ILIKE '%session:{token}%'",
     "unique word": "SELECT count() FROM {t} WHERE {word}'{token}')",
-    "count of a common word": "SELECT count() FROM {t} WHERE {word}'session')",
+    "count of a common word": "SELECT count() FROM {t} WHERE {common}'session')",
     "unique metadata value": "SELECT count() FROM {t} WHERE metadata['request'] = '{unique}'",
-    "count of metadata key = value": "SELECT count() FROM {t} WHERE metadata['region'] = 'us-east-1'",
+    "count of metadata key = value": "SELECT count() FROM {t} WHERE {pair}",
     "facet of a metadata key": "SELECT metadata['host'] AS v, count() FROM {t} GROUP BY v",
-    "per minute and level": "SELECT toStartOfMinute(timestamp) AS m, level, count() FROM {t} GROUP BY m, level",
-    "per minute with a word": "SELECT toStartOfMinute(timestamp) AS m, count() FROM {t}"
-    " WHERE {word}'session') GROUP BY m",
+    "per minute and level": "SELECT " + schema.MINUTE + " AS m, level, count() FROM {t} GROUP BY m, level",
+    "per minute with a word": "SELECT " + schema.MINUTE + " AS m, count() FROM {t} WHERE {common}'session') GROUP BY m",
     "top services": "SELECT service, count() AS n FROM {t} GROUP BY service ORDER BY n DESC",
     "offsets stored": "SELECT 1 FROM {t} WHERE incarnation = 7 AND partition = 0 AND offset BETWEEN 900000 AND 900100"
     " LIMIT 1",
@@ -173,6 +168,11 @@ class Run:
         for edit in variant.edits:
             sql = edit(sql)
         self.connection.query(sql)
+        for statement in schema.ADD_INDEXES:
+            if "MATERIALIZE PROJECTION" not in statement and not any(
+                f"EXISTS {name} " in statement for name in variant.without
+            ):
+                self.connection.query(statement.format(database="b"))
         for name, value in {**INSERT_SETTINGS, **variant.inserts}.items():
             self.connection.query(f"SET {name} = '{value}'")
 
@@ -266,9 +266,14 @@ def run_variant(name: str, blocks: Path, ends: Sequence[int], chunk: int, querie
             for label, sql in QUERIES.items():
                 # Only a function of its own reads a text index; the token filter wants the indexed expression.
                 word = "hasAllTokens(message, " if "text index" in name else "hasToken(lower(message), "
+                without = VARIANTS[name].without
+                common = word if "words" in without or "text index" in name else f"hasToken({schema.WORDS}, "
+                pair = "metadata['region'] = 'us-east-1'" if "pairs" in without else "has(pairs, 'region=us-east-1')"
                 text = (
                     sql.replace("{t}", "b.logs")
                     .replace("{word}", word)
+                    .replace("{common}", common)
+                    .replace("{pair}", pair)
                     .replace("{token}", token)
                     .replace("{unique}", unique)
                 )

@@ -25,10 +25,12 @@ async def store(engine: EngineProcess) -> AsyncIterator[Store]:
         f"CREATE DATABASE {DATABASE}",
         *(sql.replace("{database}", DATABASE) for sql in (schema.CREATE_LOGS, *schema.ADD_INDEXES)),
         (
-            f"INSERT INTO {TABLE} (timestamp, message, metadata, received_at) SELECT"
+            f"INSERT INTO {TABLE} (timestamp, message, trace_id, metadata, received_at) SELECT"
             " toDateTime64('2026-01-31 00:00:00', 9, 'UTC') + number / 1000,"
             " if(number = 50000, 'Rare needle at 10.99.88.77, timed out', 'Order of a session'),"
-            " map('request', toString(number), 'id', concat('long-', leftPad(toString(number), 28, '0'))), now64(9) FROM numbers(100000)"
+            " leftPad(toString(number), 32, '0'),"
+            " map('request', toString(number), 'id', concat('long-', leftPad(toString(number), 28, '0'))), now64(9)"
+            " FROM numbers(100000)"
         ),
         f"OPTIMIZE TABLE {TABLE} FINAL",
     ):
@@ -54,6 +56,7 @@ async def store(engine: EngineProcess) -> AsyncIterator[Store]:
         ("request:50000 needle", "pairs"),
         ("id:long-0000000000000000000000050000", "metadata_values"),
         ("id:(long-0000000000000000000000050000 OR x)", "metadata_values"),
+        ("trace_id:00000000000000000000000000050000", "traces"),
         ("/needle/", None),
         ("request>99998", None),
     ],

@@ -33,17 +33,16 @@ def source(table: str, logs: LogFilter) -> Condition | None:
     if end is not None:
         whole.append(f"{MINUTE} < {parameters.bind(end, 'Int64')}")
     parts = [" AND ".join(whole)]
+    cut: list[n.Filter] = []
     if logs.start is not None and first is not None and logs.start < first:
-        parts.append(_lines(logs, logs.start, first - 1, parameters))
+        cut.append(n.all_of([n.Time(">=", logs.start), n.Time("<", first)]))
     if logs.end is not None and end is not None and logs.end >= end:
-        parts.append(_lines(logs, end, logs.end, parameters))
+        cut.append(n.all_of([n.Time(">=", end), n.Time("<=", logs.end)]))
+    if cut:
+        parts.append(filter_sql(n.all_of([logs.where, n.any_of(cut)]), parameters))
     counts = [
         f"SELECT {MINUTE} AS minute, service, level, count() AS lines FROM {table} WHERE {part} "  # noqa: S608
         "GROUP BY minute, service, level"
         for part in parts
     ]
     return Condition(f"({' UNION ALL '.join(counts)})", parameters.values)
-
-
-def _lines(logs: LogFilter, start: int, end: int, parameters: Parameters) -> str:
-    return filter_sql(n.all_of([logs.where, n.Time(">=", start), n.Time("<=", end)]), parameters)

@@ -103,6 +103,7 @@ ALTER TABLE {{database}}.logs
     ADD COLUMN IF NOT EXISTS pairs Array(LowCardinality(String)) MATERIALIZED {PAIRS} CODEC(ZSTD(1)) AFTER metadata
 """,
     "ALTER TABLE {database}.logs ADD INDEX IF NOT EXISTS pairs pairs TYPE text(tokenizer = 'array')",
+    "ALTER TABLE {database}.logs ADD INDEX IF NOT EXISTS traces trace_id TYPE bloom_filter(0.01) GRANULARITY 1",
     f"ALTER TABLE {{database}}.logs ADD INDEX IF NOT EXISTS words {WORDS} TYPE text(tokenizer = 'splitByNonAlpha')",
     f"""
 ALTER TABLE {{database}}.logs
