@@ -68,7 +68,7 @@ def facet_lines(found: Sequence[Mapping[str, Any]], total: int, *, width: int, c
     digits = len(f"{total:,}")
     room = min(
         max((len(clean(entry["value"])) for one in found for entry in one["values"]), default=1),
-        max(10, width - digits - _BAR - 14),
+        max(10, width - digits - _BAR - 15),
     )
     for place, one in enumerate(found):
         if place:
