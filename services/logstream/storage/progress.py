@@ -1,8 +1,9 @@
 """What a read's statements have cost so far, found in the engine by a tag in their text.
 
-A comment is the one mark that both ClickHouse and the embedded engine keep where a running statement can be seen
-(`system.processes.query`) and that costs nothing: no setting changes, and several statements may share it, which
-a query id does not allow.
+The tag is the value of a parameter that nothing asks for, in a SETTINGS clause at the end: the engine shows it where a
+running statement can be seen (`system.processes.query`), behind a UNION, a WITH and an EXPLAIN alike. A statement with
+bound parameters is shown as the engine prints it, which keeps no comment. No setting changes, so a user that may not
+change any (`readonly`) can be told apart, too, and several statements may share a tag, which a query id does not allow.
 """
 
 import re
@@ -14,12 +15,13 @@ from dataclasses import dataclass, field
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-_PREFIX = "/* read:"
-_TAG = re.compile(r"/\* read:([0-9a-f]{16}) \*/")
+_MARK = "param_read = "
+# As the engine prints it. A quote within a value is escaped there, so that no value can look like a tag.
+_TAG = re.compile(rf"{_MARK}'([0-9a-f]{{16}})'")
 
 RUNNING = (
     "SELECT query, read_rows, total_rows_approx, read_bytes, peak_memory_usage FROM system.processes "  # noqa: S608
-    f"WHERE position(query, '{_PREFIX}') > 0"
+    f"WHERE position(query, '{_MARK}') > 0"
 )
 """Every tagged statement that runs now, as rows for `progress`."""
 
@@ -70,15 +72,16 @@ class Progress:
 
 
 def tagged(sql: str, cost: Cost | None) -> str:
-    """`sql`, marked as a statement of the read."""
-    return sql if cost is None else f"{sql} {_PREFIX}{cost.tag} */"
+    """`sql`, marked as a statement of the read. It may end in a SETTINGS clause, but not in FORMAT."""
+    # On a line of its own: the last one may end in a comment.
+    return sql if cost is None else f"{sql}\nSETTINGS {_MARK}'{cost.tag}'"
 
 
 def kill(tag: str) -> str:
     """The statement that ends every other statement with this tag."""
     if not re.fullmatch("[0-9a-f]{16}", tag):
         raise ValueError(f"not a tag: {tag!r}")
-    return f"KILL QUERY WHERE position(query, '{_PREFIX}{tag} */') > 0 ASYNC"
+    return f"KILL QUERY WHERE position(query, '{_MARK}\\'{tag}\\'') > 0 ASYNC"
 
 
 def progress(rows: Iterable[tuple[str, int, int, int, int]]) -> dict[str, Progress]:
