@@ -7,13 +7,12 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 from fastapi import APIRouter, Query, Request
-from pydantic import BeforeValidator
 from starlette.responses import Response
 
 from logstream.api import analysis_answers as answers
 from logstream.api.answer import json_answer
 from logstream.api.error_body import errors
-from logstream.api.parameters import Filter, Reader, Reading
+from logstream.api.parameters import Filter, Reader, Reading, empty_is
 from logstream.api.services import services_of
 from logstream.errors import InvalidValue
 from logstream.query.discover import FieldReader
@@ -31,10 +30,6 @@ MAX_PATTERNS = 1_000
 DEFAULT_PATTERNS = 50
 
 _T = TypeVar("_T")
-
-
-def _empty_is(default: int) -> BeforeValidator:
-    return BeforeValidator(lambda text: default if text == "" else text)
 
 
 _By = Annotated[
@@ -63,12 +58,12 @@ _Fields = Annotated[
 ]
 _Values = Annotated[
     int,
-    _empty_is(DEFAULT_VALUES),
+    empty_is(DEFAULT_VALUES),
     Query(ge=1, le=MAX_VALUES, description="At most this many values of a field.", examples=[DEFAULT_VALUES]),
 ]
 _Patterns = Annotated[
     int,
-    _empty_is(DEFAULT_PATTERNS),
+    empty_is(DEFAULT_PATTERNS),
     Query(ge=1, le=MAX_PATTERNS, description="At most this many patterns.", examples=[DEFAULT_PATTERNS]),
 ]
 

@@ -10,8 +10,7 @@ from starlette.responses import Response
 
 from logstream.api.answer import json_answer
 from logstream.api.error_body import errors
-from logstream.api.parameters import Reader
-from logstream.api.reads import _empty_is
+from logstream.api.parameters import Reader, empty_is
 from logstream.api.search import PlacedLogEntry
 from logstream.api.services import services_of
 from logstream.errors import InvalidValue
@@ -64,8 +63,8 @@ def create_router() -> APIRouter:
         place: Annotated[
             str, Query(alias="id", max_length=64, description="Of a line that a search found.", examples=["Af8K"])
         ],
-        before: Annotated[int, _empty_is(DEFAULT_LINES), _lines("before")] = DEFAULT_LINES,
-        after: Annotated[int, _empty_is(DEFAULT_LINES), _lines("after")] = DEFAULT_LINES,
+        before: Annotated[int, empty_is(DEFAULT_LINES), _lines("before")] = DEFAULT_LINES,
+        after: Annotated[int, empty_is(DEFAULT_LINES), _lines("after")] = DEFAULT_LINES,
         by: Annotated[
             str | None,
             Query(

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from logstream.api.answer import _takes_gzip
+from logstream.api.answer import takes_gzip
 from logstream.api.error_body import errors
 from logstream.api.parameters import Filter, Reader, Reading
 from logstream.api.reads import DEFAULT_SPAN_SECONDS
@@ -190,7 +190,7 @@ def create_router() -> APIRouter:
             exports,
             file=chosen,
             filename=f"{name}_{_stamp(start)}_{_stamp(end)}.{file}",
-            gzip=chosen.compressible and _takes_gzip(request.headers.get("accept-encoding", "")),
+            gzip=chosen.compressible and takes_gzip(request.headers.get("accept-encoding", "")),
             read=lambda: ExportReader(services.store, services.limits).read(
                 reading.stream, logs, file=chosen, order=order
             ),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Query
+from pydantic import BeforeValidator
 from starlette.requests import HTTPConnection
 
 from logstream.api.deps import Authorization, Ticket, gate_of
@@ -151,6 +152,11 @@ def log_filter(
     return LogFilter.of(
         services=_names(services, "service"), levels=_levels(levels), search=search, query=query, start=start, end=end
     )
+
+
+def empty_is(default: int) -> BeforeValidator:
+    """`limit=` asks nothing, as `service=` and the others do."""
+    return BeforeValidator(lambda text: default if text == "" else text)
 
 
 def _names(values: Iterable[str], field: str) -> tuple[str, ...]:

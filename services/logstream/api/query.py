@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from logstream.api.answer import json_answer
 from logstream.api.error_body import errors
-from logstream.api.parameters import MAX_NAMES, MAX_SEARCH, Question, Reader, Reading, log_filter
+from logstream.api.parameters import MAX_NAMES, MAX_SEARCH, Question, Reader, Reading, empty_is, log_filter
 from logstream.api.services import services_of
 from logstream.errors import InvalidValue
 from logstream.query.analysis import Analysis, AnalysisReader, Answer
@@ -93,7 +93,7 @@ def create_router(max_limit: int) -> APIRouter:
         asked: Question,
         limit: Annotated[
             int,
-            BeforeValidator(lambda text: default if text == "" else text),
+            empty_is(default),
             Query(ge=1, le=max_limit, description="At most this many rows.", examples=[default]),
         ] = default,
     ) -> Response:

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from logstream.api.answer import json_answer
 from logstream.api.error_body import errors
-from logstream.api.parameters import Filter, Reader
+from logstream.api.parameters import Filter, Reader, empty_is
 from logstream.api.services import services_of
 from logstream.clock import NS_PER_SECOND
 from logstream.query.entry import render_all
@@ -38,11 +38,6 @@ class LogEntry(BaseModel):
 class MinuteEntry(BaseModel):
     timestamp: str = Field(description="Where the minute begins, RFC 3339, UTC.", examples=["2026-01-31T12:00:00Z"])
     count: int = Field(examples=[1_250])
-
-
-def _empty_is(default: int) -> BeforeValidator:
-    """`limit=` asks nothing, as `service=` and the others do."""
-    return BeforeValidator(lambda text: default if text == "" else text)
 
 
 def _bounded(logs: LogFilter, now_ns: int) -> LogFilter:
@@ -74,7 +69,7 @@ def create_router(settings: ApiSettings) -> APIRouter:
         asked: Filter,
         limit: Annotated[
             int,
-            _empty_is(DEFAULT_LIMIT),
+            empty_is(DEFAULT_LIMIT),
             Query(ge=1, le=max_limit, description="At most this many lines.", examples=[DEFAULT_LIMIT]),
         ] = DEFAULT_LIMIT,
     ) -> Response:
@@ -107,7 +102,7 @@ def create_router(settings: ApiSettings) -> APIRouter:
         asked: Filter,
         limit: Annotated[
             int,
-            _empty_is(max_limit),
+            empty_is(max_limit),
             Query(ge=1, le=max_limit, description="At most this many minutes, the newest.", examples=[60]),
         ] = max_limit,
     ) -> Response:

@@ -11,8 +11,8 @@ from starlette.responses import Response
 
 from logstream.api.answer import json_answer
 from logstream.api.error_body import errors
-from logstream.api.parameters import Filter, Reader
-from logstream.api.reads import DEFAULT_LIMIT, DEFAULT_SPAN_SECONDS, LogEntry, _empty_is
+from logstream.api.parameters import Filter, Reader, empty_is
+from logstream.api.reads import DEFAULT_LIMIT, DEFAULT_SPAN_SECONDS, LogEntry
 from logstream.api.services import services_of
 from logstream.clock import NS_PER_SECOND
 from logstream.query.page import decode
@@ -54,7 +54,7 @@ def create_router(settings: ApiSettings) -> APIRouter:
         asked: Filter,
         limit: Annotated[
             int,
-            _empty_is(DEFAULT_LIMIT),
+            empty_is(DEFAULT_LIMIT),
             Query(ge=1, le=max_limit, description="At most this many lines a page.", examples=[DEFAULT_LIMIT]),
         ] = DEFAULT_LIMIT,
         cursor: Annotated[

@@ -51,7 +51,7 @@ class LogReader:
     async def logs(self, stream: Stream, logs: LogFilter, *, limit: int, now_ns: int) -> list[Record]:
         """At most `limit` lines, newest first; lines of one instant in the reverse order of their arrival."""
         found: list[Record] = []
-        for window in _windows(logs, now_ns):
+        for window in windows(logs, now_ns):
             found += await self._window(stream, window, limit - len(found))
             if len(found) >= limit:
                 break
@@ -145,7 +145,7 @@ def where(logs: LogFilter) -> Condition:
     return Condition(" AND ".join(terms), condition.parameters)
 
 
-def _windows(logs: LogFilter, now_ns: int) -> Iterator[LogFilter]:
+def windows(logs: LogFilter, now_ns: int) -> Iterator[LogFilter]:
     """`logs` cut into windows of time that follow one another, newest first, and together are `logs`."""
     oldest = MIN_NS if logs.start is None else logs.start
     end = logs.end

@@ -8,8 +8,7 @@ from logstream.query.condition import Condition
 from logstream.query.cursor import stream_tag
 from logstream.query.filter import LogFilter
 from logstream.query.limits import QueryLimits
-from logstream.query.logs import _windows as windows
-from logstream.query.logs import where
+from logstream.query.logs import where, windows
 from logstream.query.page import PageCursor, digest, snapshot
 from logstream.query.place import DESCENDING, LINE, Line, beyond
 from logstream.query.time import MIN_NS
