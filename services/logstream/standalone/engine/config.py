@@ -76,6 +76,10 @@ def statement_defaults(settings: EngineSettings) -> dict[str, str]:
     """Settings of every statement unless the request says otherwise."""
     return {
         "max_threads": str(settings.max_threads),
+        # Else a gigabyte of free memory is asked for each thread, and 250 MB of data: every read would have one thread.
+        "max_threads_min_free_memory_per_thread": "0",
+        "merge_tree_min_bytes_for_concurrent_read": str(4 * MIB),
+        "merge_tree_min_rows_for_concurrent_read": "65536",
         # One thread builds a block's columns one after another: less memory, and the CPU per row is what counts.
         "max_insert_threads": "1",
         "max_memory_usage": str(settings.max_memory_bytes * 3 // 4),
