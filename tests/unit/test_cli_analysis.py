@@ -19,8 +19,8 @@ def test_changes() -> None:
     def of(count: int, before: int) -> str:
         return change({"count": count, "change": count / before if before else None})[0]
 
-    assert [of(3, 0), of(0, 3), of(3, 3), of(15, 10), of(5, 10), of(20, 10), of(125, 10)] == [
-        "new", "gone", "+0 %", "+50 %", "-50 %", "+100 %", "×12.5",
+    assert [of(3, 0), of(0, 3), of(3, 3), of(15, 10), of(5, 10), of(20, 10), of(125, 10), of(32, 10)] == [
+        "new", "gone", "+0 %", "+50 %", "-50 %", "+100 %", "×12", "×3.2",
     ]  # fmt: skip
 
 

@@ -226,7 +226,7 @@ def change(pattern: Mapping[str, Any]) -> tuple[str, str]:
     if not pattern["count"]:
         return "gone", "2"
     if ratio >= 3:
-        return f"×{output.number(round(ratio, 1))}", "1;33"
+        return f"×{output.number(round(ratio, 1 if ratio < 10 else None))}", "1;33"
     return f"{100 * (ratio - 1):+.0f} %", "33" if ratio >= 1.5 else "36" if ratio <= 0.5 else "0"
 
 

@@ -20,6 +20,7 @@ Words = Annotated[
 Stream = Annotated[str | None, typer.Option("--stream", help="The stream. Default: the key's own, or `default`.")]
 
 Params = dict[str, str | int]
+_ECHO = 200
 
 
 def question(
@@ -48,9 +49,10 @@ def question(
 
 def nothing(params: Mapping[str, str | int], what: str = "nothing found") -> str:
     """The sentence for an empty answer: what was asked, so that a misunderstanding shows, and what to try."""
-    asked = [f"'{params['query']}'"] if params.get("query") else []
+    query = str(params.get("query", ""))
+    asked = [f"'{query}'" if len(query) <= _ECHO else f"'{query[:_ECHO]}…'"] if query else []
     asked += [f"{name} {params[name]}" for name in ("service", "level", "stream") if params.get(name)]
     said = f"{what} for {', '.join(asked)}" if asked else what
-    if "start_time" in params or "end_time" in params or "timestamp" in str(params.get("query", "")):
+    if "start_time" in params or "end_time" in params or "timestamp" in query:
         return said
     return f"{said} in the last hour; look further back with --since 7d or --since all"

@@ -182,7 +182,7 @@ def _bar() -> "rich.progress.Progress":
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
     return Progress(
-        BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[size]}"), TextColumn("{task.fields[logs]}"),
+        BarColumn(24), TaskProgressColumn(), TextColumn("{task.fields[size]}"), TextColumn("{task.fields[logs]}"),
         TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), console=Console(stderr=True), transient=True,
     )  # fmt: skip
 

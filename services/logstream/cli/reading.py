@@ -63,13 +63,13 @@ def _watch(api: Api, name: str, over: Event) -> None:
     if over.wait(PATIENCE):
         return
     with _bar() as bar:
-        task = bar.add_task("reading", total=None, rows="")
+        task = bar.add_task("reading", total=None, rows="", passed="")
 
         def show(read: dict[str, Any]) -> None:
             bar.update(
                 task, description="reading" if read["state"] == "running" else "waiting for its turn",
-                total=read["rows_total"], completed=read["rows_read"],
-                rows=f"{read['rows_read']:,} rows read" if read["rows_read"] else "",
+                total=read["rows_total"], completed=read["rows_read"], passed=f"{read['elapsed_seconds']:.0f} s",
+                rows=f"{read['rows_read']:,} rows" if read["rows_read"] else "",
             )  # fmt: skip
 
         poll(api, name, over, show)
@@ -94,7 +94,12 @@ def state(http: "httpx.Client", headers: Mapping[str, str], name: str) -> dict[s
         answer = http.get("/api/v1/queries", headers=headers)
         found: list[dict[str, Any]] = answer.json()["queries"] if answer.is_success else []
         return next(
-            (read for read in found if read["id"] == name and {"state", "rows_total", "rows_read"} <= read.keys()), None
+            (
+                read
+                for read in found
+                if read["id"] == name and {"state", "rows_total", "rows_read", "elapsed_seconds"} <= read.keys()
+            ),
+            None,
         )
     except (httpx.HTTPError, ValueError, KeyError, TypeError):
         return None
@@ -102,10 +107,10 @@ def state(http: "httpx.Client", headers: Mapping[str, str], name: str) -> dict[s
 
 def _bar() -> "rich.progress.Progress":
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
 
     return Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
-        TextColumn("{task.fields[rows]}"), TimeElapsedColumn(), TextColumn("Ctrl-C cancels"),
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(24), TaskProgressColumn(),
+        TextColumn("{task.fields[rows]}"), TextColumn("{task.fields[passed]}"), TextColumn("Ctrl-C cancels"),
         console=Console(stderr=True), transient=True,
     )  # fmt: skip
