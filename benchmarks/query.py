@@ -22,6 +22,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -141,15 +142,12 @@ def _single(answer: Any) -> Any:
     return answer["rows"][0][0]
 
 
+def _pairs(answer: Any) -> list[tuple[str, int]]:
+    return [(row[0], row[1]) for row in answer["rows"]]
+
+
 def _minute(text: str) -> int:
-    return time_ns(text) // _MINUTE
-
-
-def time_ns(text: str) -> int:
-    """RFC 3339 in UTC, whole seconds, as nanoseconds since the epoch."""
-    from datetime import datetime
-
-    return int(datetime.fromisoformat(text).timestamp()) * 10**9
+    return int(datetime.fromisoformat(text).timestamp()) // 60
 
 
 def questions(truth: Reference) -> list[Question]:
@@ -186,10 +184,7 @@ def questions(truth: Reference) -> list[Question]:
             }) == truth.per_minute_level,
             by="level", step="1m",
         ),
-        ask(
-            "top_services", "query", lambda a: [(name, count) for name, count, _ in a["rows"]] == truth.services.most_common(10),
-            query="* | top 10 service",
-        ),
+        ask("top_services", "query", lambda a: _pairs(a) == truth.services.most_common(10), query="* | top 10 service"),
         ask(
             "count_of_metadata_key_value", "query", lambda a: _single(a) == truth.pairs,
             query=f"region:{REGION} | stats count()",
@@ -241,6 +236,23 @@ def _one_user(running: harness.Platform, asked: list[Question], repeat: int) -> 
             times.append(took)
         figures[question.name] = {"median": statistics.median(times), "least": min(times), "most": max(times)}
     return figures
+
+
+def _patterns(running: harness.Platform, truth: Reference, workload: Workload) -> dict[str, float]:
+    """Message templates of the newest million rows, compared with the million before."""
+    rows = min(1_000_000, workload.rows // 2)
+    start = workload.start_ns + (workload.rows - rows) * STEP_NS
+    parameters = {"start_time": str(start), "end_time": str(truth.end)}
+    client, times = Client(running), []
+    for _ in range(3):
+        took, body = client.get(Question("patterns", "/api/v1/patterns", parameters, lambda _: True))
+        answer = json.loads(body)
+        counted = sum(pattern["count"] for pattern in answer["patterns"]) + answer["rest"]
+        # Half of a mean distance more or less lies on either side of the border.
+        if counted != answer["total"] or abs(answer["total"] - rows) > 2_000 or len(answer["patterns"]) != 6:
+            raise SystemExit(f"patterns: wrong answer {body[:2000]!r}")
+        times.append(took)
+    return {"rows": rows, "milliseconds": round(statistics.median(times), 1)}
 
 
 def _users(running: harness.Platform, asked: list[Question], users: int, seconds: float) -> dict[str, Any]:
@@ -367,6 +379,8 @@ def main() -> None:
         print(f"{options.rows:,} rows in {len(parts)} parts: {sorted(parts, reverse=True)[:8]}")
         asked = questions(truth)
         measured = _one_user(running, asked, options.repeat)
+        figures["patterns"] = _patterns(running, truth, workload)
+        print(f"  patterns: {figures['patterns']}")
         if options.users:
             figures["mixed"] = _users(running, asked, options.users, options.seconds)
             print(f"  {options.users} users at once: {figures['mixed']}")

@@ -73,7 +73,7 @@ class Variant:
     without: tuple[str, ...] = ()
 
 
-_TOKENS = "lower(message) TYPE tokenbf_v1(16384, 2, 0) GRANULARITY 1"
+_TOKENS = "lower(message) TYPE tokenbf_v1(32768, 3, 0) GRANULARITY 1"
 _AT_ONCE = {"materialize_skip_indexes_on_insert": "1"}
 _TEXT = _replace((_TOKENS, "message TYPE text(tokenizer = splitByNonAlpha, preprocessor = lower(message))"))
 _KEY = "intDiv(toUnixTimestamp64Nano(timestamp), 300000000000), service, timestamp"
@@ -105,6 +105,9 @@ VARIANTS: dict[str, Variant] = {
                 map_serialization_version="with_buckets", map_buckets_min_avg_size=0, map_buckets_strategy="linear"
             ),
         )
+    ),
+    "small filters": Variant(
+        (_replace((_TOKENS, _TOKENS.replace("32768, 3", "16384, 2")), ("bloom_filter(0.002)", "bloom_filter(0.01)")),)
     ),
     "no words": Variant(without=("words",)),
     "no pairs": Variant(without=("pairs",)),

@@ -78,8 +78,8 @@ CREATE TABLE IF NOT EXISTS {database}.logs
     partition UInt16 CODEC(ZSTD(1)),
     offset UInt64 CODEC(DoubleDelta, ZSTD(1)),
     row UInt32 CODEC(T64, ZSTD(1)),
-    INDEX message_words lower(message) TYPE tokenbf_v1(16384, 2, 0) GRANULARITY 1,
-    INDEX metadata_values mapValues(metadata) TYPE bloom_filter(0.01) GRANULARITY 1,
+    INDEX message_words lower(message) TYPE tokenbf_v1(32768, 3, 0) GRANULARITY 1,
+    INDEX metadata_values mapValues(metadata) TYPE bloom_filter(0.002) GRANULARITY 1,
     INDEX offsets offset TYPE minmax GRANULARITY 8
 )
 ENGINE = MergeTree
