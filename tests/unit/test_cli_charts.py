@@ -117,7 +117,7 @@ def test_it_fits_and_says_what_is_left_out(width: int, series: int, functions: i
     assert lines is not None
     assert max(map(cell_len, lines)) <= width
     shown = len(re.findall(r"service-\d", lines[0].replace("…", "-0")))
-    left = re.match(r"and (\d+) smaller", lines[-1])
+    left = re.match(r"and (\d+) more", lines[-1])
     assert shown <= series * functions
     assert (left is not None) == (series * functions > max(1, (width - 16) // 18))
 

@@ -1,6 +1,8 @@
 """What reaches a terminal: nothing that steers it, columns that fit."""
 
 import contextlib
+import csv
+import io
 import json
 import os
 import pty
@@ -49,6 +51,35 @@ def test_json_says_the_same_without_controls(text: str) -> None:
 def test_markup_is_not_interpreted(capsys: pytest.CaptureFixture[str]) -> None:
     output.show([{"name": "[bold]x[/bold] :smile:"}], ("name",), Format.TABLE, empty="")
     assert capsys.readouterr().out == "name\n[bold]x[/bold] :smile:\n"
+
+
+def test_numbers_for_people() -> None:
+    assert [output.number(value) for value in (3, 1234567, 0.0625, 1.005, 1234.56, 2.0, 1e20)] == [
+        "3", "1,234,567", "0.0625", "1.00", "1,234.6", "2", "1e+20",
+    ]  # fmt: skip
+    assert output.digits([1.0, 2.0]) == output.digits([]) == 0
+    assert [output.number(value, output.digits([80.79, 9.6])) for value in (80.79, 9.6)] == ["80.79", "9.60"]
+
+
+def test_csv_is_what_a_program_reads_back(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [['say "hi", now', "a\nb", None, 1.5, {"k": "v"}], ["\x1b[2J", "", True, 3, []]]
+    output.csv(["one", "two", "three", "four", "five"], rows)
+    found = list(csv.reader(io.StringIO(capsys.readouterr().out)))
+    assert found == [
+        ["one", "two", "three", "four", "five"],
+        ['say "hi", now', "a\nb", "", "1.5", '{"k":"v"}'],
+        ["\x1b[2J", "", "true", "3", "[]"],
+    ]
+
+
+def test_much_csv_is_written_piece_by_piece(capsys: pytest.CaptureFixture[str]) -> None:
+    output.csv(["n"], ([number] for number in range(50_000)))
+    assert capsys.readouterr().out.splitlines() == ["n", *map(str, range(50_000))]
+
+
+def test_names_of_columns_may_be_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    output.table(["created_at", "[b]user_id"], [["x", "y"]], exact=True)
+    assert capsys.readouterr().out == "created_at  [b]user_id\nx           y\n"
 
 
 def test_columns_without_values_are_left_out_and_numbers_stand_right(capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,7 +41,7 @@ def facets(
     api_key: ApiKey = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Show the most frequent values of fields, and how many logs have them.
+    """Show the most frequent values of fields.
 
     Examples:
 
@@ -105,7 +105,9 @@ def fields(
     api_key: ApiKey = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """List the fields that logs have: the kind of their values, how many logs have them, how many values there are.
+    """List the fields that logs have.
+
+    With the kind of their values, how many logs have them, how many different values there are, and some of those.
 
     Examples:
 
@@ -153,7 +155,9 @@ def patterns(
     api_key: ApiKey = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Show which kinds of message there are, and how each has changed against the period of the same length before.
+    """Show which kinds of message there are.
+
+    The change is that of the count against the period of the same length before; <*> stands for values.
 
     Examples:
 
@@ -226,7 +230,7 @@ def change(pattern: Mapping[str, Any]) -> tuple[str, str]:
     if not pattern["count"]:
         return "gone", "2"
     if ratio >= 3:
-        return f"×{output.number(round(ratio, 1 if ratio < 10 else None))}", "1;33"
+        return f"×{output.number(ratio, 1 if ratio < 10 else 0)}", "1;33"
     return f"{100 * (ratio - 1):+.0f} %", "33" if ratio >= 1.5 else "36" if ratio <= 0.5 else "0"
 
 

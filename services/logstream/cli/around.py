@@ -28,7 +28,9 @@ def around(
     api_key: ApiKey = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Show the logs around one, oldest first, of the same service or of whatever --by names.
+    """Show the logs before and after one.
+
+    They are of the same service, or have the same value in every field that --by names. The oldest stands first.
 
     Examples:
 

@@ -28,7 +28,9 @@ def explain(
     api_key: ApiKey = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Show how the store answers a query: what is read, which indexes are used, and the SQL.
+    """Show how the store answers a query.
+
+    That is, how much is read, what each index leaves, and the SQL.
 
     Examples:
 

@@ -63,7 +63,9 @@ def export(
     api_key: ApiKey = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Write every log that matches to a file, without a limit: NDJSON, CSV or Parquet; also compressed, as FILE.gz.
+    """Write all logs that match to a file.
+
+    There is no limit. The format is NDJSON, CSV or Parquet; the first two also compressed, as FILE.gz.
 
     What is written is called FILE.part until all of it is there. When the export breaks off, the exit status is 1
     and nothing is left behind; on standard output it may be incomplete then.

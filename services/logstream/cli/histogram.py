@@ -38,7 +38,9 @@ def histogram(
     api_key: ApiKey = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Count logs over time by level or any other field, as stacked bars. What is there has at least one cell.
+    """Count logs over time, by level or a field.
+
+    The bars are stacked; what is there has at least one cell, as far as there are cells.
 
     Examples:
 
@@ -155,7 +157,9 @@ def stats(
     api_key: ApiKey = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Count logs per minute, as a bar chart (coarser for long times). By level or another field: histogram.
+    """Count logs per minute, as a bar chart.
+
+    Long times have coarser bars. `logstream histogram` counts by level or another field.
 
     Examples:
 

@@ -2,6 +2,7 @@
 
 import csv as csv_files
 import io
+import math
 import os
 import re
 import sys
@@ -152,14 +153,19 @@ def cell(column: str, value: object) -> str:
     return str(value)
 
 
-def number(value: float) -> str:
-    """For people: at most four figures behind the point or one, as it is small or large."""
-    if isinstance(value, int) or (value.is_integer() and abs(value) < 1e15):
-        return f"{int(value):,}"
-    if 0 < abs(value) < 1e-3 or abs(value) >= 1e15:
+def digits(values: Iterable[float]) -> int:
+    """How many figures behind the point a column of numbers has: none for whole ones, fewer for large ones."""
+    most, whole = 0.0, True
+    for value in values:
+        most, whole = max(most, abs(value)), whole and float(value).is_integer()
+    return 0 if whole else 1 if most >= 100 else 2 if most >= 1 else 4
+
+
+def number(value: float, places: int | None = None) -> str:
+    """For people. places: figures behind the point; None: as it needs."""
+    if abs(value) >= 1e15 or not math.isfinite(value):
         return f"{value:.4g}"
-    digits = 1 if abs(value) >= 100 else 2 if abs(value) >= 1 else 4
-    return f"{value:,.{digits}f}".rstrip("0").rstrip(".")
+    return f"{value:,.{digits([value]) if places is None else places}f}"
 
 
 def csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -185,6 +191,11 @@ def csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         write(line.getvalue().removesuffix("\n"))
 
 
+def _block(text: str) -> str:
+    """A cell in a terminal: with the line breaks that it has."""
+    return "\n".join(clean(line.removesuffix("\r")).expandtabs(4) for line in text.rstrip().split("\n"))
+
+
 _NUMBER = re.compile(r"-?[\d,]*\.?\d+(e[+-]?\d+)?|-|[+-][\d,.]+ %")
 _WHOLE = ("id", "key_id", "secret", "email")
 """Columns that people copy from: never broken over two lines."""
@@ -202,7 +213,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, exact: bool 
     wide = not sys.stdout.isatty()
     console = Console(highlight=False, soft_wrap=wide, width=4096 if wide else None)
     made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    content = [[clean(value) for value in row] for row in rows]
+    content = [[clean(value) if wide else _block(value) for value in row] for row in rows]
     for index, column in enumerate(columns):
         numbers = all(_NUMBER.fullmatch(row[index]) for row in content)
         made.add_column(

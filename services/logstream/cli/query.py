@@ -1,7 +1,7 @@
 """`logstream query`: queries with pipes, answered as a table."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -36,8 +36,9 @@ def query(
     api_key: ApiKey = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Ask a query with pipes; the answer is a table, and a timechart is drawn. Put it into single quotes.
+    """Ask a query with pipes: a table or a chart.
 
+    Put it into single quotes, as shells give their own meaning to | and quotes. In a terminal a timechart is drawn.
     How far a read is that takes longer than a second stands on standard error. Ctrl-C cancels it in the store, too.
 
     Examples:
@@ -91,19 +92,20 @@ def _rows(answer: Any) -> list[list[Any]]:
 def show_table(columns: Sequence[Mapping[str, str]], rows: Sequence[Sequence[object]]) -> None:
     """Every column, under its very name."""
     kinds = [column["kind"] for column in columns]
-    whole = [kind == "time" and _whole(row[index] for row in rows) for index, kind in enumerate(kinds)]
+    shown = [_shown([row[index] for row in rows], kind) for index, kind in enumerate(kinds)]
     output.table(
         [column["name"] for column in columns],
-        ([_cell(value, kind, exact) for value, kind, exact in zip(row, kinds, whole, strict=True)] for row in rows),
+        ([show(value) for show, value in zip(shown, row, strict=True)] for row in rows),
         exact=True,
     )
 
 
-def _whole(values: Any) -> bool:
-    return all(value is None or not datetime.fromisoformat(value).microsecond for value in values)
-
-
-def _cell(value: object, kind: str, whole: bool) -> str:
-    if kind == "time" and isinstance(value, str):
-        return output.local_time(value)[: 19 if whole else None]
-    return output.cell("", value)
+def _shown(values: Sequence[Any], kind: str) -> Callable[[Any], str]:
+    """How the values of a column are shown: times and numbers as exactly as the one that needs it most."""
+    if kind == "time":
+        whole = all(value is None or not datetime.fromisoformat(value).microsecond for value in values)
+        return lambda value: output.cell("", value and output.local_time(value)[: 19 if whole else None])
+    if kind == "number":
+        digits = output.digits(value for value in values if value is not None)
+        return lambda value: "-" if value is None else output.number(value, digits)
+    return lambda value: output.cell("", value)

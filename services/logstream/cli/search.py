@@ -36,7 +36,9 @@ def search(
     api_key: ApiKey = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Find logs; the newest stands last, json, ndjson and csv have it first. A query with pipes is run as one.
+    """Find logs that match a query.
+
+    The newest stands last; json, ndjson and csv have it first. A query with pipes is run as `logstream query` runs it.
 
     Put the query into single quotes: shells give their own meaning to " > | ( ) ! and *. A phrase keeps its own
     quotes inside of them. A query that begins with - goes behind --.

@@ -37,7 +37,9 @@ def tail(
     api_key: ApiKey = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Show logs that match as they arrive. Ctrl-C ends it. What a slow reader missed is shown as a gap, never hidden.
+    """Show logs that match as they arrive.
+
+    Ctrl-C ends it. What a slow reader missed is shown as a gap, never hidden.
 
     With --output json each line is a frame of the server (records, gap, heartbeat, each with its cursor);
     with ndjson each line is a log.

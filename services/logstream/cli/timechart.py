@@ -8,9 +8,10 @@ from itertools import pairwise
 from typing import Any
 
 from logstream.cli.bars import PALETTE, bar
-from logstream.cli.output import LEVELS, clean, number, paint
+from logstream.cli.output import LEVELS, clean, digits, number, paint
 from logstream.clock import NS_PER_SECOND
 
+_SEVERITY = tuple(reversed(LEVELS))
 _MIN_COLUMN = 18
 _MAX_ROWS = 400
 _MAX_BAR = 60
@@ -63,7 +64,7 @@ def timechart(answer: Mapping[str, Any], *, width: int, colour: bool) -> list[st
         cells = [_cell(one, at, room, colour=colour) for one in series]
         lines.append((f"{at.astimezone().strftime(form)}  " + "  ".join(cells)).rstrip())
     if left:
-        lines.append(f"and {len(left):,} smaller series; see all with -o csv")
+        lines.append(f"and {len(left):,} more series; see all with -o csv")
     return lines
 
 
@@ -87,7 +88,7 @@ def _series(
     groups: Sequence[int],
     numbers: Sequence[int],
 ) -> list[_Series]:
-    """The largest first."""
+    """Levels with the worst first, others with the largest."""
     values: dict[tuple[int, tuple[str, ...]], dict[datetime, float]] = {}
     for at, row in zip(times, rows, strict=True):
         key = tuple("-" if row[index] in (None, "") else str(row[index]) for index in groups)
@@ -95,7 +96,13 @@ def _series(
             if row[index] is not None:
                 values.setdefault((index, key), {})[at] = row[index]
     most = {index: max((max(v.values()) for (i, _), v in values.items() if i == index), default=0) for index in numbers}
-    order = sorted(values, key=lambda name: (numbers.index(name[0]), -sum(values[name].values())))
+    by_level = [columns[index]["kind"] for index in groups] == ["level"]
+
+    def rank(name: tuple[int, tuple[str, ...]]) -> tuple[int, float]:
+        size = _SEVERITY.index(name[1][0]) if by_level and name[1][0] in LEVELS else -sum(values[name].values())
+        return numbers.index(name[0]), size
+
+    order = sorted(values, key=rank)
     if len(numbers) > 1:
         # The functions of one group side by side.
         first = {name[1]: place for place, name in reversed(list(enumerate(order)))}
@@ -114,8 +121,9 @@ def _fit(text: str, room: int) -> str:
 
 
 def _cell(series: _Series, at: datetime, room: int, *, colour: bool) -> str:
-    digits = max(len(number(value)) for value in series.values.values())
+    places = digits(series.values.values())
+    size = max(len(number(value, places)) for value in series.values.values())
     value = series.values.get(at)
-    text = ("·" if value is None else number(value)).rjust(digits)
-    drawn = bar(value / series.most, max(room - digits - 1, 1)) if value is not None and series.most > 0 else ""
-    return f"{text} {paint(drawn, series.code, colour=colour)}{' ' * (room - digits - 1 - len(drawn))}"
+    text = ("·" if value is None else number(value, places)).rjust(size)
+    drawn = bar(value / series.most, max(room - size - 1, 1)) if value is not None and series.most > 0 else ""
+    return f"{text} {paint(drawn, series.code, colour=colour)}{' ' * (room - size - 1 - len(drawn))}"
