@@ -16,7 +16,8 @@ from logstream.query.time import format_time
 pytestmark = pytest.mark.engine
 
 BASE = 1_700_000_040 * 10**9
-RANGE = {"start_time": format_time(BASE), "end_time": format_time(BASE + 3_600 * 10**9)}
+# Whole minutes: one that the range cuts would be counted from lines, besides.
+RANGE = {"start_time": format_time(BASE), "end_time": format_time(BASE + 3_600 * 10**9 - 1)}
 ENDLESS = 100_000_000_000
 
 

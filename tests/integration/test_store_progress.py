@@ -15,7 +15,7 @@ __all__ = ["store"]
 
 # With a bound parameter: such a statement is shown as the engine prints it, not as it was sent.
 SLOW = "SELECT sum(number) FROM numbers(1000000000000) WHERE number % 10 != {not:UInt64} SETTINGS max_threads = 1"
-BOUND = {"not": 7, "text": "param_read = '0123456789abcdef'"}
+BOUND = {"not": 7, "text": "param_read = '0123456789abcdef'", "long": "x" * 10_000}
 COUNT = "SELECT count() AS n FROM numbers(1000000000000) WHERE sipHash64(number, {text:String}) != {not:UInt64}"
 
 
@@ -89,6 +89,8 @@ async def test_a_tag_changes_no_answer(store: Store) -> None:
         f"({COUNT}) UNION ALL ({COUNT})",
         f"SELECT * FROM ({COUNT} SETTINGS max_threads = 1) SETTINGS max_threads = 1",
         f"WITH counted AS ({COUNT}) SELECT n FROM counted",
+        COUNT + " AND toString(number) != {long:String}" * 20,
+        f"({COUNT}" + " AND toString(number) != {long:String}" * 20 + " SETTINGS max_threads = 1)",
         f"EXPLAIN PIPELINE SELECT ({COUNT})",
         f"EXPLAIN indexes = 1, json = 1 (SELECT ({COUNT})) UNION ALL (SELECT 1)",
         f"EXPLAIN ESTIMATE SELECT ({COUNT}) SETTINGS max_threads = 1",

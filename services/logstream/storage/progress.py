@@ -1,9 +1,9 @@
 """What a read's statements have cost so far, found in the engine by a tag in their text.
 
 The tag is the value of a parameter that nothing asks for, in a SETTINGS clause at the end: the engine shows it where a
-running statement can be seen (`system.processes.query`), behind a UNION, a WITH and an EXPLAIN alike. A statement with
-bound parameters is shown as the engine prints it, which keeps no comment. No setting changes, so a user that may not
-change any (`readonly`) can be told apart, too, and several statements may share a tag, which a query id does not allow.
+running statement can be seen (`system.processes.query`), behind a UNION, a WITH and an EXPLAIN alike. A comment would
+be lost: a statement with bound parameters is shown as the engine prints it. A setting of the request would change from
+one read to the next, which the embedded engine pays for, and a query id is one statement's only.
 """
 
 import re
@@ -18,12 +18,14 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 _MARK = "param_read = "
 # As the engine prints it. A quote within a value is escaped there, so that no value can look like a tag.
 _TAG = re.compile(rf"{_MARK}'([0-9a-f]{{16}})'")
+# By default a statement is shown to its first 100,000 bytes, and a bound value as often as it is used.
+_SHOWN_BYTES = 10_000_000
 
 RUNNING = (
-    "SELECT query, read_rows, total_rows_approx, read_bytes, peak_memory_usage FROM system.processes "  # noqa: S608
-    f"WHERE position(query, '{_MARK}') > 0"
+    "SELECT right(query, 1000), read_rows, total_rows_approx, read_bytes, peak_memory_usage "  # noqa: S608
+    f"FROM system.processes WHERE position(query, '{_MARK}') > 0"
 )
-"""Every tagged statement that runs now, as rows for `progress`."""
+"""Every tagged statement that runs now, as rows for `progress`; of the text no more than its end."""
 
 
 @dataclass(slots=True)
@@ -74,7 +76,7 @@ class Progress:
 def tagged(sql: str, cost: Cost | None) -> str:
     """`sql`, marked as a statement of the read. It may end in a SETTINGS clause, but not in FORMAT."""
     # On a line of its own: the last one may end in a comment.
-    return sql if cost is None else f"{sql}\nSETTINGS {_MARK}'{cost.tag}'"
+    return sql if cost is None else f"{sql}\nSETTINGS log_queries_cut_to_length = {_SHOWN_BYTES}, {_MARK}'{cost.tag}'"
 
 
 def kill(tag: str) -> str:
