@@ -4,22 +4,17 @@ The table is ordered by (five-minute bucket, service, timestamp). Sorting by buc
 same order as by timestamp alone, and lets the engine read the table backwards and stop at the limit.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from logstream.query import rollup
 from logstream.query.condition import Condition
 from logstream.query.filter import LogFilter, to_sql
 from logstream.query.limits import QueryLimits
-from logstream.query.time import MIN_NS
+from logstream.query.sweep import Sweep
 from logstream.record import Record
-from logstream.storage.schema import BUCKET, BUCKET_NS, MINUTE, MINUTE_NS, NEWEST_FIRST, TABLE
+from logstream.storage.schema import BUCKET, BUCKET_NS, MINUTE, NEWEST_FIRST, TABLE
 from logstream.storage.store import Store
 from logstream.stream import Stream
-
-_HOUR_NS = 60 * MINUTE_NS
-# Most questions end within the newest lines: look at little first, then at ever wider windows.
-_WINDOWS_NS = (_HOUR_NS, 6 * _HOUR_NS, 24 * _HOUR_NS, 7 * 24 * _HOUR_NS)
 
 _LINE = "toUnixTimestamp64Nano(timestamp) AS ns, service, toInt8(level) AS number, message, metadata, trace_id, span_id"
 
@@ -51,10 +46,11 @@ class LogReader:
     async def logs(self, stream: Stream, logs: LogFilter, *, limit: int, now_ns: int) -> list[Record]:
         """At most `limit` lines, newest first; lines of one instant in the reverse order of their arrival."""
         found: list[Record] = []
-        for window in windows(logs, now_ns):
-            found += await self._window(stream, window, limit - len(found))
-            if len(found) >= limit:
-                break
+        sweep = Sweep(logs, limit=limit, now_ns=now_ns)
+        while (window := sweep.window()) is not None:
+            lines = await self._window(stream, window, sweep.left)
+            sweep.took(len(lines))
+            found += lines
         return found
 
     async def _window(self, stream: Stream, logs: LogFilter, limit: int) -> list[Record]:
@@ -144,18 +140,3 @@ def where(logs: LogFilter) -> Condition:
         if value is not None:
             terms.append(f"{BUCKET} {comparison} intDiv({{{name}:Int64}}, {BUCKET_NS})")
     return Condition(" AND ".join(terms), condition.parameters)
-
-
-def windows(logs: LogFilter, now_ns: int) -> Iterator[LogFilter]:
-    """`logs` cut into windows of time that follow one another, newest first, and together are `logs`."""
-    oldest = MIN_NS if logs.start is None else logs.start
-    end = logs.end
-    # The first window of an open-ended question reaches from a while ago into the future.
-    edge = now_ns if end is None else min(end, now_ns)
-    for width in _WINDOWS_NS:
-        start = edge - width
-        if start <= oldest + width:  # a rest smaller than this window is not worth a query of its own
-            break
-        yield replace(logs, start=start, end=end)
-        edge = end = start - 1
-    yield replace(logs, end=end)

@@ -8,9 +8,10 @@ from logstream.query.condition import Condition
 from logstream.query.cursor import stream_tag
 from logstream.query.filter import LogFilter
 from logstream.query.limits import QueryLimits
-from logstream.query.logs import where, windows
+from logstream.query.logs import where
 from logstream.query.page import PageCursor, digest, snapshot
 from logstream.query.place import DESCENDING, LINE, Line, beyond
+from logstream.query.sweep import Sweep
 from logstream.query.time import MIN_NS
 from logstream.storage.store import Store
 from logstream.stream import Stream
@@ -54,10 +55,11 @@ class SearchReader:
         if after is not None:
             conditions.append(beyond(after, "<"))
         lines: list[Line] = []
-        for window in windows(bounded, edge):
-            lines += await self._window(stream, [where(window), *conditions], limit + 1 - len(lines))
-            if len(lines) > limit:
-                break
+        sweep = Sweep(bounded, limit=limit + 1, now_ns=edge)
+        while (window := sweep.window()) is not None:
+            found = await self._window(stream, [where(window), *conditions], sweep.left)
+            sweep.took(len(found))
+            lines += found
         if len(lines) <= limit:
             return Page(lines, None)
         del lines[limit:]
