@@ -133,7 +133,7 @@ def test_around_shows_the_line_among_its_neighbours(logs: Cli) -> None:
     everything = logs.rows("around", shown.rpartition(" ")[2], "--by", "", "-B", "1", "-A", "1")
     assert [row["message"].split()[1] for row in everything] == ["/cart/599", "/cart/600", "/cart/601"]
     refused = logs.run("around", "what")
-    assert (refused.returncode, "id" in refused.stderr) == (1, True)
+    assert (refused.returncode, "id is not one" in refused.stderr) == (2, True)
 
 
 def test_counts_agree(logs: Cli) -> None:
@@ -178,6 +178,26 @@ def test_an_export_replaces_a_file_only_when_told(logs: Cli) -> None:
     assert (logs.home / "kept.csv").read_text().startswith('"timestamp"')
     folder = logs.run("export", str(logs.home))
     assert (folder.returncode, "is not a file" in folder.stderr) == (2, True)
+
+
+def test_a_timechart_is_drawn_when_told(logs: Cli) -> None:
+    query = "level>=info | timechart 1d count() by level"
+    head, *rows = logs("query", query, "--chart").splitlines()
+    assert head.split() == ["error", "warn", "info"]
+    assert all("▏" in row or "█" in row for row in rows)
+    assert logs("query", query).splitlines()[0].split() == ["timestamp", "level", "count()"]
+
+
+def test_wrong_usage_is_2_whoever_finds_it(logs: Cli) -> None:
+    for command in (
+        ["histogram", "--step", "1ms"], ["histogram", "--step", "soon"], ["around", "what"], ["search", "-n", "0"],
+        ["export", "x.parquet.gz"], ["search", "--since", "1h", "--from", "2h"],
+    ):  # fmt: skip
+        done = logs.run(*command)
+        assert (done.returncode, done.stdout) == (2, ""), command
+        assert "Traceback" not in done.stderr
+    done = logs.run("export", "/no/such/folder/x.csv")
+    assert (done.returncode, "there is no folder /no/such/folder" in done.stderr) == (1, True)
 
 
 def test_explain_says_what_is_read(logs: Cli) -> None:

@@ -29,7 +29,7 @@ def facets(
             help="A field; may be repeated. Default: service, level and telling metadata keys.",
         ),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100, help="Values of each field.")] = 10,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100, help="Values of each field.")] = 5,
     service: Services = None,
     level: Levels = None,
     since: Since = None,
@@ -47,7 +47,7 @@ def facets(
 
       logstream facets 'level>=error' --since 24h
 
-      logstream facets 'service:payment' --field region --field version -n 5
+      logstream facets 'service:payment' --field region --field version -n 20
     """
     params = question(words, service, level, stream, since=since, start=start, end=end)
     asked = {**params, "limit": limit, **({"fields": ",".join(fields_)} if fields_ else {})}
@@ -231,7 +231,7 @@ def change(pattern: Mapping[str, Any]) -> tuple[str, str]:
         return "gone", "2"
     if ratio >= 3:
         return f"×{output.number(ratio, 1 if ratio < 10 else 0)}", "1;33"
-    return f"{100 * (ratio - 1):+.0f} %", "33" if ratio >= 1.5 else "36" if ratio <= 0.5 else "0"
+    return f"{100 * (ratio - 1):+.0f} %", "33" if ratio >= 1.5 else "36" if ratio <= 0.5 else ""
 
 
 def _folded(text: str, room: int | None) -> list[str]:

@@ -67,7 +67,9 @@ def refusal(response: "httpx.Response", what: str) -> Failure:
     except (ValueError, KeyError, TypeError, AttributeError):
         return Failure(said)
     if code != "query_syntax" or not isinstance(error.get("column"), int):
-        return Failure(said, code=code, field=field, limit=limit)
+        # What a read asks for is what was typed.
+        usage = response.status_code == 400 and response.request.method == "GET"
+        return Failure(said, status=2 if usage else 1, code=code, field=field, limit=limit)
     query = _query_of(response.request)
     if not query:
         return Failure(said, status=2, code=code, field=field, limit=limit)

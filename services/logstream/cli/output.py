@@ -80,7 +80,7 @@ def width() -> int:
 
 def paint(text: str, code: str, *, colour: bool) -> str:
     """`text` in an ANSI colour."""
-    return f"\033[{code}m{text}\033[0m" if colour and text else text
+    return f"\033[{code}m{text}\033[0m" if colour and code and text else text
 
 
 def log_line(entry: Mapping[str, Any], *, colour: bool, breaks: bool = False, ids: bool = False) -> str:

@@ -67,6 +67,8 @@ def part_file(path: Path, *, replace: bool) -> Iterator[Sink]:
     part = path.with_name(path.name + ".part")
     try:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except FileNotFoundError as error:
+        raise Failure(f"there is no folder {path.parent}; make it first") from error
     except OSError as error:
         raise Failure(f"cannot write {part}: {error.strerror or error}") from error
     sink = _File(part, descriptor)
