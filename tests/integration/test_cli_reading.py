@@ -75,6 +75,7 @@ def test_a_search_reads_as_many_pages_as_it_takes(logs: Cli) -> None:
     done = logs.run("search", "GET", "-n", "2")
     assert [line.partition(" took")[0].rpartition("/")[2] for line in done.stdout.splitlines()] == ["1295", "1296"]
     assert "only the newest 2" in done.stderr
+    assert logs.run("search", "level>=warn", "-n", "3").stderr == "", "there are no more than these"
 
 
 def test_csv_has_what_json_has(logs: Cli) -> None:

@@ -1,6 +1,6 @@
 """Where a query is wrong is shown under its very character."""
 
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -32,11 +32,12 @@ def test_of_a_long_query_the_part_around_the_column_is_shown() -> None:
 )
 def test_it_fits_and_points_at_the_character(query: str, data: st.DataObject) -> None:
     column = data.draw(st.integers(1, len(query)))
+    pointed = query[column - 1]
+    assume(cell_len(pointed))
     text, caret = point(query, column, [], width=60)
     assert cell_len(text) <= 62
     at = caret.index("^")
     place = next(i for i in range(len(text)) if cell_len(text[:i]) == at and cell_len(text[i]))
-    pointed = query[column - 1]
     assert text[place] == (
         pointed if pointed.isprintable() else " " if pointed.isspace() else "\N{REPLACEMENT CHARACTER}"
     )

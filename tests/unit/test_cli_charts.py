@@ -72,6 +72,18 @@ def test_rare_values_and_lines_without_the_field_have_parts_of_their_own() -> No
     assert total.startswith("61 logs")
 
 
+def test_values_called_like_the_rest_are_no_rest() -> None:
+    answer = histogram("host", ["(other)", "(no host)"], bucket(0, {"(other)": 2, "(no host)": 1}, missing=5))
+    assert stacked(answer, width=100, colour=False)[1] == "█ (other) 2  ▓ (no host) 1  · (no host) 5"
+
+
+def test_steps_below_a_second_have_milliseconds() -> None:
+    answer = histogram("", [], {"timestamp": "2026-01-31T12:00:00.250Z", "count": 1, "values": {}})
+    first, total = stacked(answer | {"step_seconds": 0.25}, width=60, colour=False)
+    assert ":00.250  1  " in first
+    assert total == "1 logs, one bar per 0.25 seconds"
+
+
 def test_a_histogram_by_nothing_has_no_legend() -> None:
     answer = histogram("", [], bucket(0, {}, other=5) | {"count": 5})
     assert [line.rstrip("█") for line in stacked(answer, width=60, colour=False)][1:] == ["5 logs, one bar per minute"]

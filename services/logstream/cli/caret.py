@@ -1,6 +1,5 @@
 """Where a query is wrong: the query with a caret under the column. Pure."""
 
-import unicodedata
 from collections.abc import Sequence
 
 _MARGIN = "  "
@@ -42,6 +41,6 @@ def _visible(character: str) -> str:
 
 
 def _cells(characters: Sequence[str]) -> int:
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in characters
-    )
+    from rich.cells import cell_len
+
+    return sum(map(cell_len, characters))

@@ -1,7 +1,8 @@
 """`logstream histogram`, `logstream stats`: how many logs there were over time."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from logstream.cli.output import LEVELS, paint
 from logstream.cli.reading import read, reader
 
 _SERIES = 7
+_LABEL = 40
 _SEVERITY = tuple(reversed(LEVELS))
 
 
@@ -65,32 +67,45 @@ def histogram(
             output.write(line)
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Of a stacked bar. fill: of its cells where there are no colours. code: its ANSI colour. count: in a bucket."""
+
+    label: str
+    fill: str
+    code: str
+    count: Callable[[Mapping[str, Any]], int]
+
+    def cells(self, length: int, *, colour: bool) -> str:
+        return paint(("█" if colour else self.fill) * length, self.code, colour=colour)
+
+
 def stacked(answer: Mapping[str, Any], *, width: int, colour: bool) -> list[str]:
     """A line of at most `width` cells for each bucket, then what the parts mean and how many lines there are."""
     buckets: Sequence[Mapping[str, Any]] = answer["buckets"]
     parts = _parts(answer)
-    times = [datetime.fromisoformat(bucket["timestamp"]).astimezone() for bucket in buckets]
-    form = "%Y-%m-%d %H:%M" if answer["step_seconds"] % 60 == 0 else "%Y-%m-%d %H:%M:%S"
+    stamps = _stamps(buckets, answer["step_seconds"])
     most = max(bucket["count"] for bucket in buckets)
     digits = len(f"{most:,}")
-    room = max(10, width - len(times[0].strftime(form)) - digits - 4)
-    looks = {name: _look(name, place, answer["by"]) for place, name in enumerate(parts)}
+    room = max(10, width - len(stamps[0]) - digits - 4)
     lines = []
-    for at, bucket in zip(times, buckets, strict=True):
-        lengths = cells([_count(bucket, name, parts) for name in parts], most, room)
-        drawn = "".join(
-            paint(("█" if colour else looks[name][0]) * length, looks[name][1], colour=colour)
-            for name, length in zip(parts, lengths, strict=True)
-        )
-        lines.append(f"{at.strftime(form)}  {bucket['count']:>{digits},}  {drawn}".rstrip())
-    sums = {name: sum(_count(bucket, name, parts) for bucket in buckets) for name in parts}
-    if parts != [""]:
-        marks = {name: paint("█" if colour else fill, code, colour=colour) for name, (fill, code) in looks.items()}
-        lines += _legend(
-            [(marks[name], f" {output.clean(name)} {sums[name]:,}") for name in parts if sums[name]], width
-        )
+    for stamp, bucket in zip(stamps, buckets, strict=True):
+        lengths = cells([part.count(bucket) for part in parts], most, room)
+        drawn = "".join(part.cells(length, colour=colour) for part, length in zip(parts, lengths, strict=True))
+        lines.append(f"{stamp}  {bucket['count']:>{digits},}  {drawn}".rstrip())
+    if answer["by"]:
+        sums = [(part, sum(map(part.count, buckets))) for part in parts]
+        legend = [(part.cells(1, colour=colour), f" {part.label} {total:,}") for part, total in sums if total]
+        lines += _legend(legend, width)
     lines.append(f"{answer['total']:,} logs, one bar per {_width(answer['step_seconds'])}")
     return lines
+
+
+def _stamps(buckets: Sequence[Mapping[str, Any]], step: float) -> list[str]:
+    times = [datetime.fromisoformat(bucket["timestamp"]).astimezone() for bucket in buckets]
+    if step % 1:
+        return [f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d}" for at in times]
+    return [at.strftime("%Y-%m-%d %H:%M" if step % 60 == 0 else "%Y-%m-%d %H:%M:%S") for at in times]
 
 
 def _legend(entries: Sequence[tuple[str, str]], width: int) -> list[str]:
@@ -108,32 +123,33 @@ def _legend(entries: Sequence[tuple[str, str]], width: int) -> list[str]:
     return lines
 
 
-def _parts(answer: Mapping[str, Any]) -> list[str]:
-    """The series that are drawn, from the left: levels the worst first, so that errors begin at one line."""
-    series = list(answer["series"])
-    if answer["by"] == "level":
-        return sorted(series, key=lambda name: _SEVERITY.index(name) if name in _SEVERITY else len(_SEVERITY))
+def _parts(answer: Mapping[str, Any]) -> list[_Part]:
+    """From the left: levels the worst first, so that errors begin at one line; of other fields the most frequent
+    values, then all others, then lines without the field.
+    """
+    series: list[str] = list(answer["series"])
     if not answer["by"]:
-        return [""]
-    return [*series[:_SERIES], "(other)", f"(no {answer['by']})"]
+        return [_Part("", GLYPHS[0], PALETTE[0], lambda bucket: int(bucket["count"]))]
+    if answer["by"] == "level":
+        series.sort(key=lambda name: _SEVERITY.index(name) if name in _SEVERITY else len(_SEVERITY))
+        return [_value(name, place, LEVELS.get(name)) for place, name in enumerate(series)]
+    apart = series[:_SERIES]
+
+    def others(bucket: Mapping[str, Any]) -> int:
+        return int(bucket["count"] - bucket.get("missing", 0) - sum(bucket["values"].get(name, 0) for name in apart))
+
+    return [
+        *(_value(name, place, None) for place, name in enumerate(apart)),
+        _Part("(other)", "-", "37", others),
+        _Part(f"(no {output.clean(answer['by'])})", "·", "2", lambda bucket: int(bucket.get("missing", 0))),
+    ]
 
 
-def _count(bucket: Mapping[str, Any], name: str, parts: Sequence[str]) -> int:
-    values: Mapping[str, int] = bucket["values"]
-    if parts == [""]:
-        return int(bucket["count"])
-    if name == "(other)" and name == parts[-2]:
-        return int(bucket.get("other", 0)) + sum(count for value, count in values.items() if value not in parts[:-2])
-    if name.startswith("(no ") and name == parts[-1]:
-        return int(bucket.get("missing", 0))
-    return values.get(name, 0)
-
-
-def _look(name: str, place: int, by: str) -> tuple[str, str]:
-    """Its fill without colours, and its colour."""
-    if name.startswith(("(other)", "(no ")):
-        return ("·", "2") if name.startswith("(no ") else ("-", "37")
-    return GLYPHS[place % len(GLYPHS)], (LEVELS.get(name) if by == "level" else None) or PALETTE[place % len(PALETTE)]
+def _value(name: str, place: int, code: str | None) -> _Part:
+    label = output.clean(name)
+    label = label[: _LABEL - 1] + "…" if len(label) > _LABEL else label
+    at = place % len(GLYPHS)
+    return _Part(label, GLYPHS[at], code or PALETTE[at], lambda bucket: int(bucket["values"].get(name, 0)))
 
 
 def _width(seconds: float) -> str:

@@ -14,8 +14,7 @@ from logstream.cli.failure import Failure
 from logstream.cli.options import ApiKey, ApiUrl, ContextName, Format, Output, Rows
 from logstream.cli.query import show_answer
 from logstream.cli.reading import read
-from logstream.cli.search import found as search
-from logstream.cli.search import show_lines
+from logstream.cli.search import Found, show_lines
 from logstream.cli.times import moment, period
 
 saved = typer.Typer(
@@ -147,7 +146,7 @@ def run_view(
         if view["has_pipes"]:
             show_answer(read(api, "/api/v1/query", {**asked, "limit": limit}), {**asked}, Rows(form.value))
         else:
-            _show_lines(list(search(api, {**asked}, limit)), view["columns"], form)
+            _show_lines(list(Found(api, {**asked}, limit)), view["columns"], form)
 
 
 def _show_lines(entries: list[dict[str, Any]], columns: list[str], form: Format) -> None:

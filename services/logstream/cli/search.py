@@ -60,7 +60,7 @@ def search(
     params = question(words, service, level, stream, since=since, start=start, end=end)
     with reader(context, api_key, api_url) as api:
         try:
-            entries = found(api, params, limit)
+            entries = Found(api, params, limit)
             if form is Rows.NDJSON:
                 for entry in entries:
                     output.write(output.to_json(entry))
@@ -81,33 +81,42 @@ def search(
         show_lines(reversed(logs), ids=ids)
         if not logs:
             output.say(nothing(params))
-        elif len(logs) == limit:
+        elif entries.more:
             output.say(f"only the newest {limit:,} are shown; see more with --limit")
 
 
-def found(api: Api, params: Params, limit: int) -> Iterator[dict[str, Any]]:
+class Found:
     """At most `limit` logs, newest first, a page after the other: more that arrive meanwhile change nothing.
 
-    Raises Failure.
+    more: whether there are more than `limit`, once all were taken. Iterating raises Failure.
     """
-    cursor: str | None = None
-    page = min(limit, PAGE)
-    while limit > 0:
-        asked = {**params, "limit": min(limit, page), **({"cursor": cursor} if cursor else {})}
-        try:
-            answer = read(api, "/api/v1/search", asked)
-        except Failure as failure:
-            # This server's pages are smaller.
-            if failure.field != "limit" or not isinstance(failure.limit, int) or not 0 < failure.limit < page:
-                raise
-            page = failure.limit
-            continue
-        logs = rows_of(answer, "logs")
-        yield from logs
-        limit -= len(logs)
-        cursor = answer.get("next")
-        if not cursor:
-            return
+
+    def __init__(self, api: Api, params: Params, limit: int) -> None:
+        self._api = api
+        self._params = params
+        self._limit = limit
+        self.more = False
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        left, page = self._limit, min(self._limit, PAGE)
+        cursor: str | None = None
+        while left > 0:
+            asked = {**self._params, "limit": min(left, page), **({"cursor": cursor} if cursor else {})}
+            try:
+                answer = read(self._api, "/api/v1/search", asked)
+            except Failure as failure:
+                # This server's pages are smaller.
+                if failure.field != "limit" or not isinstance(failure.limit, int) or not 0 < failure.limit < page:
+                    raise
+                page = failure.limit
+                continue
+            logs = rows_of(answer, "logs")
+            yield from logs
+            left -= len(logs)
+            cursor = answer.get("next")
+            if not cursor:
+                return
+        self.more = True
 
 
 def show_lines(entries: Iterator[dict[str, Any]], *, ids: bool = False) -> None:
