@@ -15,7 +15,8 @@ _CACHES = {
     "index_mark_cache_size": 16 * MIB,
     "primary_index_cache_size": 32 * MIB,
     "uncompressed_cache_size": 0,
-    "index_uncompressed_cache_size": 0,
+    # The filters of a few million rows: rare words and values are looked up in all of them.
+    "index_uncompressed_cache_size": 64 * MIB,
     "text_index_tokens_cache_size": 8 * MIB,
     "text_index_header_cache_size": 8 * MIB,
     "text_index_postings_cache_size": 16 * MIB,
