@@ -3,13 +3,11 @@
 import gzip
 import json
 import os
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.support.collector import Collector, collecting
 from tests.support.up import Cli, Up
 
 ERROR = "2015-10-18 18:01:{:02d},978 ERROR [main] org.example.App{}: broke {}"
@@ -24,62 +22,10 @@ SYSLOG = [
 ]
 
 
-class Collector(ThreadingHTTPServer):
-    """Keeps each body once per Idempotency-Key. `healthy` requests are answered, those after them with 503."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.healthy = 1_000_000
-        self.bodies: dict[str, bytes] = {}
-        self.repeats = 0
-        self.lose_answer = False
-
-    @property
-    def events(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for body in self.bodies.values() for line in body.splitlines()]
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Collector
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        key, known = self.headers["Idempotency-Key"], self.server.bodies
-        self.server.healthy -= 1
-        if self.server.healthy < 0 and not self.server.lose_answer:
-            self.answer(503, {"error": {"code": "log_full", "message": "the log is full"}})
-            return
-        if key in known:
-            self.server.repeats += 1
-            assert known[key] == body
-        known[key] = body
-        if self.server.healthy < 0:
-            # Taken, but the sender does not get to know.
-            self.close_connection = True
-            return
-        self.answer(202, {"status": "accepted", "accepted": body.count(b"\n") + 1, "rejected": []})
-
-    def answer(self, status: int, value: dict[str, object]) -> None:
-        content = json.dumps(value).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    with Collector() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
+    with collecting() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

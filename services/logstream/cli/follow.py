@@ -199,6 +199,9 @@ class LogFile:
         if self._rewritten(source, position):
             self.close()
             if not self._recover():
+                if not self._follow:
+                    # It may be the earlier content cut short: sending that again would double it.
+                    raise Failure(f"{self.path} was changed while it was read; what it holds now is not sent")
                 self._open_new()
             return self._read() if self._source is not None else None
         data = source.read_at(position.offset, BATCH_BYTES)

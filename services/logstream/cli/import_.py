@@ -1,10 +1,12 @@
 """`logstream import`: log files in the formats of other programs."""
 
+import os
 import secrets
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +18,7 @@ from logstream.cli import output
 from logstream.cli.config import resolve
 from logstream.cli.failure import Failure
 from logstream.cli.follow import BATCH_BYTES, MAX_LINE_BYTES, LogFile
-from logstream.cli.importing import Plan, Wishes, make_plan, plan_for
+from logstream.cli.importing import Plan, Wishes, check_text, make_plan, plan_for
 from logstream.cli.options import ApiKey, ContextName, Format, IngestUrl, Output
 from logstream.cli.position import PositionFile
 from logstream.cli.progress import Progress
@@ -57,6 +59,12 @@ def import_(
         Path | None, typer.Option("--state", help="Folder of the positions. Default: ~/.local/state/logstream/send.")
     ] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Forget the position and send from the start.")] = False,
+    old_key: Annotated[
+        str,
+        typer.Option(
+            "--old-key", help="The key of a run that broke off, or its first 12 characters: go on where it was."
+        ),
+    ] = "",
     retry_for: Annotated[
         float, typer.Option("--retry-for", min=0, help="Seconds to wait for a collector that is away.")
     ] = 120.0,
@@ -80,32 +88,33 @@ def import_(
     """
     wishes = Wishes(log_format, _zone(timezone), year, day_first, service, key_values(metadata))
     paths = _files(what)
+    plans: dict[Path, Plan] = {}
+    # All are looked at before any is sent: a wrong option sends nothing.
+    for path, plan, lines in _looked_at(paths, wishes):
+        plans[path] = plan
+        if dry_run:
+            _show(str(path), plan, lines, form)
     if dry_run:
-        for path in paths:
-            plan, lines = make_plan(path, wishes) if path is not None else _stdin_plan(wishes)[:2]
-            _show(str(path or "standard input"), plan, lines, form)
+        if not paths:
+            _show("standard input", *_stdin_plan(wishes)[:2], form)
         return
     target = resolve(context=context, api_key=api_key, ingest_url=ingest_url)
-    # All are looked at before any is sent: a wrong option sends nothing.
-    plans = {path: make_plan(path, wishes)[0] for path in paths if path is not None}
+    position_of = partial(_position_of, url=target.ingest_url, folder=state)
     with Sender(target, patience=retry_for, say=output.say) as sender:
         try:
-            if None in paths:
+            if not paths:
                 _send_stdin(sender, wishes)
             else:
-                destination = f"{target.ingest_url} {public_part(target.credential())} import"
                 with Progress(list(plans), sender.totals, follow=False, quiet=quiet) as progress:
                     for path, plan in plans.items():
-                        place = PositionFile.of(path, destination, folder=state)
-                        if restart:
-                            place.forget()
+                        place = position_of(path, target.credential(), old_key, restart=restart)
                         _send_file(sender, path, plan, place, progress)
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
         finally:
             if not quiet:
                 summarise(sender.totals, form)
-    if sender.totals.rejected:
+    if sender.totals.rejected or len(plans) < len(paths):
         raise typer.Exit(1)
 
 
@@ -116,24 +125,64 @@ def _zone(name: str) -> ZoneInfo:
         raise Failure(f"--timezone: there is no time zone {name}", status=2) from error
 
 
-def _files(what: list[str] | None) -> list[Path | None]:
-    """The files that are meant, those of folders included; [None] for standard input."""
+def _files(what: list[str] | None) -> dict[Path, bool]:
+    """The files that are meant, and whether they were named or lie in a folder; none for standard input."""
     if not what:
         raise Failure("name the files to import, or - for standard input (see: logstream import --help)", status=2)
     if what == ["-"]:
-        return [None]
-    found: list[Path | None] = []
+        return {}
+    found: dict[Path, bool] = {}
     for path in map(Path, what):
-        if path.is_dir():
-            inside = [p for p in path.rglob("*") if p.is_file() and not any(n.startswith(".") for n in p.parts[1:])]
+        if os.path.isdir(path):
+            inside = sorted(_inside(path))
             if not inside:
                 raise Failure(f"there are no files in {path}", status=2)
-            found += sorted(inside)
-        elif path.is_file():
-            found.append(path)
+            for file in inside:
+                found.setdefault(file, False)
+        elif os.path.isfile(path):
+            found[path] = True
+        elif os.path.exists(path):
+            raise Failure(
+                f"{path} is no file but a pipe, socket or device; for a pipe: logstream import - < {path}", status=2
+            )
         else:
             raise Failure(f"there is no file {path}", status=2)
-    return list(dict.fromkeys(found))
+    return found
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    """The files in `folder` and its folders, and folders that cannot be read. Not what is hidden, and no folders that
+    are only linked to.
+    """
+    unreadable: list[OSError] = []
+    for name, folders, files in os.walk(folder, onerror=unreadable.append):
+        folders[:] = [inside for inside in folders if not inside.startswith(".")]
+        yield from (path for file in files if not file.startswith(".") and os.path.isfile(path := Path(name, file)))
+    yield from (Path(error.filename) for error in unreadable)
+
+
+def _looked_at(paths: dict[Path, bool], wishes: Wishes) -> Iterator[tuple[Path, Plan, list[bytes]]]:
+    """The files with their plans, as `make_plan`; those of folders that cannot be read or are no text are left out."""
+    for path, named in paths.items():
+        try:
+            yield path, *make_plan(path, wishes)
+        except Failure as failure:
+            if named or wishes.form:
+                raise
+            output.say(f"left out: {failure}")
+
+
+def _position_of(path: Path, key: str, old_key: str, *, restart: bool, url: str, folder: Path | None) -> PositionFile:
+    """Where the position of `path` is kept, with that of `old_key` taken over where there is none."""
+
+    # A key is of one stream: to another, the file has not been sent.
+    place, old = (PositionFile.of(path, f"{url} {public_part(k)} import", folder=folder) for k in (key, old_key))
+    if restart:
+        place.forget()
+    elif old_key and place.load() is None and (position := old.load()) is not None:
+        place.save(position)
+        old.forget()
+    return place
 
 
 def _send_file(sender: Sender, path: Path, plan: Plan, place: PositionFile, progress: Progress) -> None:
@@ -176,6 +225,8 @@ def _stdin_plan(wishes: Wishes) -> tuple[Plan, list[bytes], Iterator[bytes]]:
     while len(head) < 400 and size < BATCH_BYTES and (line := stdin.readline(MAX_LINE_BYTES)):
         head.append(line)
         size += len(line)
+    if not wishes.form:
+        check_text(b"".join(head), "standard input")
     plan, lines = plan_for(b"".join(head), "stdin", time.time_ns(), wishes)
 
     def everything() -> Iterator[bytes]:

@@ -1,5 +1,6 @@
 """Lines of a log file as records of requests, in the format that its beginning shows. No network."""
 
+import codecs
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,21 @@ _SURE_NS = 10**18
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TRACE = re.compile(r"[0-9a-f]{32}")
 _SPAN = re.compile(r"[0-9a-f]{16}")
+_BINARY = (
+    (codecs.BOM_UTF32_LE, "UTF-32, not UTF-8", "iconv -f UTF-32 -t UTF-8 FILE"),
+    (codecs.BOM_UTF32_BE, "UTF-32, not UTF-8", "iconv -f UTF-32 -t UTF-8 FILE"),
+    (codecs.BOM_UTF16_LE, "UTF-16, not UTF-8", "iconv -f UTF-16 -t UTF-8 FILE"),
+    (codecs.BOM_UTF16_BE, "UTF-16, not UTF-8", "iconv -f UTF-16 -t UTF-8 FILE"),
+    (b"\x1f\x8b", "compressed (gzip), not text", "gzip -dc FILE"),
+    (b"\x28\xb5\x2f\xfd", "compressed (zstd), not text", "zstd -dc FILE"),
+    (b"BZh", "compressed (bzip2), not text", "bzip2 -dc FILE"),
+    (b"\xfd7zXZ\0", "compressed (xz), not text", "xz -dc FILE"),
+    (b"\x04\x22\x4d\x18", "compressed (lz4), not text", "lz4 -dc FILE"),
+    (b"PK\x03\x04", "an archive (zip), not text", "unzip -p FILE"),
+    (b"\x7fELF", "a program, not text", ""),
+    (b"\x89PNG\r\n\x1a\n", "an image, not text", ""),
+)
+"""First bytes of files that are no text, what they are, and the command that makes text of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +137,19 @@ def make_plan(path: Path, wishes: Wishes) -> tuple[Plan, list[bytes]]:
         changed = source.stat().st_mtime_ns
     finally:
         source.close()
-    if b"\0" in head and not wishes.form:
-        raise Failure(f"{path} is not text (it has zero bytes); --format plain sends it all the same", status=2)
+    if not wishes.form:
+        check_text(head, str(path))
     return plan_for(head, path.name.partition(".")[0] or path.name, changed, wishes)
+
+
+def check_text(head: bytes, name: str) -> None:
+    """Raises Failure for a beginning that no text file has, saying what it is and what helps where that is known."""
+    for magic, what, helps in _BINARY:
+        # Text may begin with letters that such a file begins with.
+        if head.startswith(magic) and (b"\0" in head or not magic.isascii()):
+            raise Failure(f"{name} is {what}{helps and f'; try: {helps} | logstream import -'}", status=2)
+    if b"\0" in head:
+        raise Failure(f"{name} is not text (it has zero bytes); --format plain sends it all the same", status=2)
 
 
 def plan_for(head: bytes, name: str, changed_ns: int, wishes: Wishes) -> tuple[Plan, list[bytes]]:

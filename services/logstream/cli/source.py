@@ -6,6 +6,8 @@ A compressed file is known by its first bytes, not by its name; its offsets are 
 import gzip
 import hashlib
 import os
+import sys
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -79,7 +81,7 @@ class CompressedSource:
                 raise ValueError("a compressed file cannot be read backwards")
             while len(self._window) < size and self._fill(size - len(self._window)):
                 pass
-        except (OSError, EOFError, ValueError, ArithmeticError) as error:
+        except (OSError, EOFError, ValueError, ArithmeticError, zlib.error, *_zstd_errors()) as error:
             raise Failure(f"{self._path} is damaged or not whole: {error}") from error
         return self._window[:size]
 
@@ -120,6 +122,12 @@ def open_source(path: Path) -> PlainSource | CompressedSource:
         file.close()
         raise
     return PlainSource(file)
+
+
+def _zstd_errors() -> tuple[type[Exception], ...]:
+    """What a damaged zstd file raises; nothing where no such file has been opened."""
+    modules = (sys.modules.get(name) for name in ("compression.zstd", "backports.zstd"))
+    return tuple(module.ZstdError for module in modules if module is not None)
 
 
 def _zstd(file: BinaryIO) -> BinaryIO:
