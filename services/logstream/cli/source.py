@@ -81,7 +81,7 @@ class CompressedSource:
                 raise ValueError("a compressed file cannot be read backwards")
             while len(self._window) < size and self._fill(size - len(self._window)):
                 pass
-        except (OSError, EOFError, ValueError, ArithmeticError, zlib.error, *_zstd_errors()) as error:
+        except _damage() as error:
             raise Failure(f"{self._path} is damaged or not whole: {error}") from error
         return self._window[:size]
 
@@ -124,10 +124,12 @@ def open_source(path: Path) -> PlainSource | CompressedSource:
     return PlainSource(file)
 
 
-def _zstd_errors() -> tuple[type[Exception], ...]:
-    """What a damaged zstd file raises; nothing where no such file has been opened."""
+def _damage() -> tuple[type[Exception], ...]:
+    """What reading a damaged file raises."""
+    # Of zstd only where such a file was opened: the library need not be there.
     modules = (sys.modules.get(name) for name in ("compression.zstd", "backports.zstd"))
-    return tuple(module.ZstdError for module in modules if module is not None)
+    zstd = (module.ZstdError for module in modules if module is not None)
+    return (OSError, EOFError, ValueError, ArithmeticError, zlib.error, *zstd)
 
 
 def _zstd(file: BinaryIO) -> BinaryIO:
