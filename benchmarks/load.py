@@ -105,13 +105,14 @@ async def drive(
 
 
 def main() -> None:
-    """First line of standard input: the job as one JSON object. Answers "ready" once every body is made, waits for
+    """First line of standard input: the job as one JSON object; its `batches` are [first, end), all when it has none.
+    Answers "ready" once every body is made, waits for
     a second line, then drives and writes the result as one JSON object, checksums of what was sent included."""
     job = json.loads(sys.stdin.readline())
     work = workload.Workload(job["rows"], job["rows_per_body"], seed=job["seed"], start_ns=job["start_ns"])
     made: list[bytes] = []
     message_crc = id_crc = time_sum = 0
-    for number in range(work.batches):
+    for number in range(*job.get("batches", (0, work.batches))):
         batch = work.batch(number)
         made.append(workload.to_ndjson(batch))
         message_crc += sum(zlib.crc32(message.encode()) for message in batch.messages)

@@ -36,6 +36,7 @@ from logstream.record import LEVEL_LABELS
 WORD, PHRASE, SUBSTRING = "session", "timed out after", "orders/1234"
 SERVICE, LEVEL, REGION = "payment", "error", "us-east-1"
 _MINUTE = 60 * 10**9
+_BATCHES_AT_ONCE = 5_000
 
 VICTORIALOGS_MS = {
     "unique_id_in_metadata": 3.5,
@@ -216,6 +217,22 @@ class Client:
         return took, body
 
 
+def _load(running: harness.Platform, workload: Workload) -> None:
+    """All rows into the collector, as many at a time as the load generator can hold."""
+    for first in range(0, workload.batches, _BATCHES_AT_ONCE):
+        end = min(first + _BATCHES_AT_ONCE, workload.batches)
+        job = harness.collector_job(running) | {
+            "rows": workload.rows, "rows_per_body": workload.batch_rows, "connections": 50, "batches": [first, end],
+            "seed": workload.seed, "start_ns": workload.start_ns,
+        }  # fmt: skip
+        load = harness.prepare_load(job)
+        harness.begin_load(load)
+        sent = harness.finish_load(load)
+        rows = min(end * workload.batch_rows, workload.rows) - first * workload.batch_rows
+        if sent["accepted"] != rows:
+            raise SystemExit(f"accepted {sent['accepted']} of {rows}: {sent['statuses']}")
+
+
 def _forget(running: harness.Platform) -> None:
     """Empty the engine's query condition cache."""
     url = f"http://127.0.0.1:{running.clickhouse_port}/"
@@ -365,15 +382,7 @@ def main() -> None:
     figures: dict[str, Any] = {"rows": options.rows}
     with harness.platform_up() as running:
         database = running.database()
-        job = harness.collector_job(running) | {
-            "rows": options.rows, "rows_per_body": 1000, "connections": 50,
-            "seed": workload.seed, "start_ns": workload.start_ns,
-        }  # fmt: skip
-        load = harness.prepare_load(job)
-        harness.begin_load(load)
-        sent = harness.finish_load(load)
-        if sent["accepted"] != options.rows:
-            raise SystemExit(f"accepted {sent['accepted']} of {options.rows}: {sent['statuses']}")
+        _load(running, workload)
         truth = reference(workload)
         parts = ingest.merges_idle(running, database, options.rows)
         print(f"{options.rows:,} rows in {len(parts)} parts: {sorted(parts, reverse=True)[:8]}")
