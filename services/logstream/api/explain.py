@@ -111,7 +111,7 @@ def create_router(max_limit: int) -> APIRouter:
         """The SQL of a query, the indexes that are used, and how much is read. Without `start_time` it is about the
         hour before `end_time`, which is now by default."""
         services = services_of(request)
-        explainer = Explainer(services.store, services.limits)
+        explainer = Explainer(services.store, services.limits, services.times)
         now = services.clock.now_ns()
         read = partial(explainer.explain, reading.stream, asked, limit=limit, now_ns=now, analyze=analyze)
         return _answer(await services.reads.run(request, reading.principal, "explain", read))

@@ -80,7 +80,7 @@ def create_router(max_limit: int) -> APIRouter:
 
     async def answer(request: Request, reading: Reading, asked: Analysis, limit: int) -> Response:
         services = services_of(request)
-        reader = AnalysisReader(services.store, services.limits)
+        reader = AnalysisReader(services.store, services.limits, services.times)
         read = partial(reader.read, reading.stream, asked, limit=limit, now_ns=services.clock.now_ns())
         found = await services.reads.run(request, reading.principal, "query", read)
         # In a thread: up to 64 MiB are written, and other requests share the event loop.

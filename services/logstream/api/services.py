@@ -11,6 +11,7 @@ from logstream.bus.protocol import Bus
 from logstream.clock import NS_PER_SECOND, Clock
 from logstream.query.limits import QueryLimits
 from logstream.query.logs import LogReader
+from logstream.query.parts import PartTimes
 from logstream.query.tail import Tail, TailClients
 from logstream.settings import ApiSettings
 from logstream.storage.store import Store
@@ -29,6 +30,7 @@ class Services:
     limits: QueryLimits = field(init=False)
     reads: Reads = field(init=False)
     reader: LogReader = field(init=False)
+    times: PartTimes = field(init=False)
     tail_clients: TailClients = field(init=False)
     _tails: dict[Stream, Tail] = field(default_factory=dict)
 
@@ -44,6 +46,7 @@ class Services:
         seconds = settings.max_query_seconds or self.store.query_seconds
         self.reads = Reads(self.store, turns, self.clock, seconds=seconds)
         self.reader = LogReader(self.store, self.limits)
+        self.times = PartTimes(self.store, self.clock)
         self.tail_clients = TailClients(self.settings.tail_max_clients)
 
     def tail(self, stream: Stream) -> Tail:

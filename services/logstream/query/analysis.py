@@ -5,15 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from logstream.query import rollup
+from logstream.query import parts, rollup
 from logstream.query.filter import LogFilter
 from logstream.query.language import nodes as n
 from logstream.query.language.parser import parse
 from logstream.query.language.patterned import finish
-from logstream.query.language.pipeline import Statement, compile_query
+from logstream.query.language.pipeline import Statement, compile_query, counted_by
 from logstream.query.language.result import Column
 from logstream.query.limits import QueryLimits
 from logstream.query.logs import where
+from logstream.query.parts import PartTimes
 from logstream.query.period import period_of, within
 from logstream.storage.schema import TABLE
 from logstream.storage.store import Store
@@ -46,29 +47,39 @@ class Answer:
     truncated: bool
 
 
-def statement(stream: Stream, asked: Analysis, limits: QueryLimits, *, limit: int, now_ns: int) -> Statement:
+def statement(
+    stream: Stream, asked: Analysis, limits: QueryLimits, *, limit: int, now_ns: int, times: PartTimes | None = None
+) -> Statement:
     """`asked` as SQL that gives at most `limit` rows, always within bounds of time: an hour, unless it says otherwise.
 
-    Raises QuerySyntaxError for fields that are not there, InvalidValue for a range that `limits` refuse.
+    times: lets counts leave out what parts are known to hold. Raises QuerySyntaxError for fields that are not there,
+    InvalidValue for a range that `limits` refuse.
     """
     period = period_of(asked.logs, limits, now_ns)
     logs = within(asked.logs, period)
     table = f"{stream.database}.{TABLE}"
+    counts = None
+    by = counted_by(asked.pipes)
+    if by is not None:
+        counts = rollup.source(table, logs)
+        if counts is None and times is not None and "minute" not in by:
+            counts = parts.source(table, logs, times.within(stream, period), by)
     query = n.Query(n.EVERYTHING, asked.pipes)
-    return compile_query(query, table=table, where=where(logs), counts=rollup.source(table, logs), limit=limit)
+    return compile_query(query, table=table, where=where(logs), counts=counts, limit=limit)
 
 
 class AnalysisReader:
     """Raises StoreUnavailable, TooLarge and what the limits of a statement raise."""
 
-    def __init__(self, store: Store, limits: QueryLimits) -> None:
+    def __init__(self, store: Store, limits: QueryLimits, times: PartTimes | None = None) -> None:
         self._store = store
         self._limits = limits
+        self._times = times
 
     async def read(self, stream: Stream, asked: Analysis, *, limit: int, now_ns: int) -> Answer:
         """The answer to `asked`, at most `limit` rows of it. Raises as `statement` does besides."""
         # One row more tells whether there is more.
-        made = statement(stream, asked, self._limits, limit=limit + 1, now_ns=now_ns)
+        made = statement(stream, asked, self._limits, limit=limit + 1, now_ns=now_ns, times=self._times)
         found = await self._store.query(made.sql, made.parameters, settings=self._limits.settings)
         rows: Sequence[tuple[Any, ...]] = found.rows
         rest = 0

@@ -12,6 +12,7 @@ from logstream.errors import StoreUnavailable
 from logstream.query.analysis import Analysis, statement
 from logstream.query.language import Statement
 from logstream.query.limits import QueryLimits
+from logstream.query.parts import PartTimes
 from logstream.storage.progress import COST, Cost
 from logstream.storage.schema import TABLE
 from logstream.storage.store import Store
@@ -158,16 +159,17 @@ def _whole(indexes: list[Index], of: str) -> Selected:
 class Explainer:
     """Explains queries of a stream. Every method raises StoreUnavailable, and TooExpensive within a read."""
 
-    def __init__(self, store: Store, limits: QueryLimits | None = None) -> None:
+    def __init__(self, store: Store, limits: QueryLimits | None = None, times: PartTimes | None = None) -> None:
         self._store = store
         self._limits = limits or QueryLimits()
+        self._times = times
 
     async def explain(self, stream: Stream, asked: Analysis, *, limit: int, now_ns: int, analyze: bool) -> Explained:
         """How `asked` is answered with at most `limit` rows; analyze: run it, and say what that cost.
 
         Raises QuerySyntaxError, and InvalidValue for a range that the limits refuse.
         """
-        made = statement(stream, asked, self._limits, limit=limit + 1, now_ns=now_ns)
+        made = statement(stream, asked, self._limits, limit=limit + 1, now_ns=now_ns, times=self._times)
         plan = await self._ask("EXPLAIN indexes = 1, json = 1", made)
         estimate = await self._ask("EXPLAIN ESTIMATE", made)
         indexes, projections = parse_plan(plan[0][0], f"{stream.database}.{TABLE}")

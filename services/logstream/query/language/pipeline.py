@@ -5,7 +5,7 @@ would mean something else. Names that users give never become SQL: columns are c
 says what they are called outside.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -98,16 +98,16 @@ def compile_query(
 ) -> Statement:
     """`query` over the logs table `table`, which is SQL and the caller's own, as is `where`, a further condition.
 
-    counts: the same lines as a table of counts (columns minute, service, level, lines), with the filter of `query` and
-    `where` applied; it is read instead where counts per minute, service and level are all that is needed. limit: the
-    most rows the answer may have. Lines come newest first where no pipe says otherwise. Raises QuerySyntaxError for a
-    field that an earlier pipe has left out, and for what cannot be computed of a field.
+    counts: the same lines as a table of counts, with the filter of `query` and `where` applied, to be read instead: its
+    columns are lines and what `counted_by` names. limit: the most rows the answer may have. Lines come newest first
+    where no pipe says otherwise. Raises QuerySyntaxError for a field that an earlier pipe has left out, and for what
+    cannot be computed of a field.
     """
     compiler = _Compiler(table, Parameters())
     condition = filter_sql(query.filter, compiler.parameters)
     conditions = (condition,) if where is None else (condition, where.sql)
     state = _State(table, dict(_LINE), lines=True, where=conditions, order=_NEWEST)
-    if counts is not None and query.pipes and _counts_only(query.pipes[0]):
+    if counts is not None:
         compiler, where = _Compiler(table, Parameters()), counts
         state = _State(counts.sql, dict(_COUNTED), lines=False, count="sum(lines)")
     for place, pipe in enumerate(query.pipes, 1):
@@ -328,19 +328,24 @@ class _Compiler:
         return replace(state, fields=state.fields | made)
 
 
-def _counts_only(pipe: n.Pipe) -> bool:
-    """Whether `pipe` needs no more of the lines than how many there are per minute, service and level."""
-    match pipe:
-        case n.Stats(aggregates, by):
-            names = by
-        case n.Timechart(span, aggregates, by) if span % MINUTE_NS == 0:
-            names = by
+def counted_by(pipes: Sequence[n.Pipe]) -> tuple[str, ...] | None:
+    """What lines must be counted by for `pipes`: some of minute, service and level. None where lines are needed."""
+    names: tuple[n.Name, ...]
+    aggregates: tuple[n.Aggregate, ...] = ()
+    minute: tuple[str, ...] = ()
+    match pipes[0] if pipes else None:
+        case n.Stats(aggregates, names):
+            pass
+        case n.Timechart(span, aggregates, names) if span % MINUTE_NS == 0:
+            minute = ("minute",)
         case n.Top(_, names):
-            aggregates = ()
+            pass
         case _:
-            return False
+            return None
     counts = all(one.function is n.Function.COUNT and one.argument is None for one in aggregates)
-    return counts and all(name.text in ("service", "level") for name in names)
+    if not counts or not all(name.text in ("service", "level") for name in names):
+        return None
+    return (*minute, *dict.fromkeys(name.text for name in names))
 
 
 def _conjuncts(asked: n.Filter) -> Iterator[n.Filter]:

@@ -1,0 +1,136 @@
+"""Which parts of a table lie wholly within a range of time, so that none of their lines need be asked.
+
+Telling whether five million timestamps lie in a range costs more than to count a word by its index. Parts never
+change, so the times of a part need to be read once only. Nothing depends on knowing all parts or the latest ones:
+lines of parts that are not known are held to the range one by one, see `source`.
+"""
+
+import asyncio
+import contextvars
+from dataclasses import dataclass, field
+
+from logstream.clock import Clock
+from logstream.errors import LogStreamError
+from logstream.query.condition import Condition
+from logstream.query.filter import LogFilter
+from logstream.query.language.sql import Parameters, filter_sql
+from logstream.query.logs import where
+from logstream.query.period import Period
+from logstream.storage.schema import BUCKET, TABLE
+from logstream.storage.store import Store
+from logstream.stream import Stream
+
+REFRESH_SECONDS = 5.0
+MIN_ROWS = 100_000
+"""Smaller parts are read as fast as they are looked up."""
+MAX_PARTS = 256
+"""The largest parts of a table; more would make statements long."""
+_NEW_AT_ONCE = 16
+"""Parts whose times are read in one refresh."""
+
+_PARTS = (
+    "SELECT name, hash_of_all_files FROM system.parts WHERE active AND database = {database:String} "
+    "AND table = {table:String} AND rows >= {rows:UInt64} ORDER BY rows DESC, name LIMIT {limit:UInt32}"
+)
+
+
+@dataclass(slots=True)
+class _Known:
+    """hashes, times: by the name of the part; times are (first, last), ns since the epoch, both inclusive."""
+
+    hashes: dict[str, str] = field(default_factory=dict)
+    times: dict[str, tuple[int, int]] = field(default_factory=dict)
+    looked_at: float | None = None
+
+
+class PartTimes:
+    """The times of the parts of all streams' tables. Looks again by itself while it is asked.
+
+    min_rows: of a part to be known.
+    """
+
+    def __init__(self, store: Store, clock: Clock, *, min_rows: int = MIN_ROWS) -> None:
+        self._store = store
+        self._clock = clock
+        self._min_rows = min_rows
+        self._known: dict[Stream, _Known] = {}
+        self._looking: dict[Stream, asyncio.Task[None]] = {}
+
+    def within(self, stream: Stream, period: Period) -> tuple[str, ...]:
+        """Names of parts of which every line lies in `period`; not all of them, and some may be gone already."""
+        known = self._known.setdefault(stream, _Known())
+        now = self._clock.monotonic()
+        stale = known.looked_at is None or now - known.looked_at > REFRESH_SECONDS
+        if stale and stream not in self._looking:
+            # In a context of its own: this is no part of the read that happens to ask.
+            task = asyncio.get_running_loop().create_task(self._look(stream), context=contextvars.Context())
+            self._looking[stream] = task
+            task.add_done_callback(lambda _: self._looking.pop(stream, None))
+        return tuple(
+            name for name, (first, last) in known.times.items() if period.start <= first and last <= period.end
+        )
+
+    async def look(self, stream: Stream) -> None:
+        """Look now. Raises StoreUnavailable."""
+        known = self._known.setdefault(stream, _Known())
+        answer = await self._store.query(
+            _PARTS, {"database": stream.database, "table": TABLE, "rows": self._min_rows, "limit": MAX_PARTS}
+        )
+        hashes: dict[str, str] = dict(answer.rows)
+        # A name may come again with other lines: after a restore, or in a table made anew.
+        times = {name: known.times[name] for name, found in hashes.items() if known.hashes.get(name) == found}
+        for name in [name for name in hashes if name not in times][:_NEW_AT_ONCE]:
+            span = await self._times(stream, name)
+            if span is not None:
+                times[name] = span
+        known.hashes = {name: found for name, found in hashes.items() if name in times}
+        known.times = times
+        known.looked_at = self._clock.monotonic()
+
+    async def _look(self, stream: Stream) -> None:
+        try:
+            await self.look(stream)
+        except LogStreamError:
+            # It only makes reads faster; the next one tries again.
+            self._known.pop(stream, None)
+
+    async def _times(self, stream: Stream, part: str) -> tuple[int, int] | None:
+        """The first and the last time of `part`, read from its first and last buckets, which its key index names."""
+        key = f"`{BUCKET}`"
+        marks = await self._store.query(
+            f"SELECT min({key}), max({key}) FROM mergeTreeIndex({{database:String}}, {{table:String}}) "  # noqa: S608
+            "WHERE part_name = {part:String} HAVING count() > 0",
+            {"database": stream.database, "table": TABLE, "part": part},
+        )
+        if not marks.rows:
+            return None
+        low, high = marks.rows[0]
+        answer = await self._store.query(
+            "SELECT toUnixTimestamp64Nano(min(timestamp)), toUnixTimestamp64Nano(max(timestamp)) "  # noqa: S608
+            f"FROM {stream.database}.{TABLE} WHERE _part = {{part:String}} "
+            f"AND ({BUCKET} <= {{low:Int64}} OR {BUCKET} >= {{high:Int64}}) HAVING count() > 0",
+            {"part": part, "low": low, "high": high},
+        )
+        return (answer.rows[0][0], answer.rows[0][1]) if answer.rows else None
+
+
+def source(table: str, logs: LogFilter, parts: tuple[str, ...], columns: tuple[str, ...]) -> Condition | None:
+    """The lines of `logs`, counted by `columns`, which are names of ours: a SELECT in parentheses, with parameters.
+
+    Columns: those, and lines. parts: known to lie within the range of `logs`; their lines are asked for the filter
+    only. None when there are none. The engine reads both halves of one snapshot
+    (enable_shared_storage_snapshot_in_query), so that a merge meanwhile cannot make a line count twice.
+    """
+    if not parts:
+        return None
+    parameters = Parameters("p")
+    names = parameters.bind(list(parts), "Array(String)")
+    bounded = where(logs)
+    selected = ", ".join((*columns, "count() AS lines"))
+    group = f" GROUP BY {', '.join(columns)}" if columns else ""
+    halves = (
+        f"_part IN {names} AND {filter_sql(logs.where, parameters)}",
+        f"_part NOT IN {names} AND {bounded.sql}",
+    )
+    counts = " UNION ALL ".join(f"SELECT {selected} FROM {table} WHERE {half}{group}" for half in halves)  # noqa: S608
+    return Condition(f"({counts})", {**bounded.parameters, **parameters.values})
