@@ -1,6 +1,7 @@
 """Parts known to lie within a range are counted without looking at times, and every count stays right."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -14,6 +15,7 @@ from logstream.query.period import Period
 from logstream.record import Batch, Record
 from logstream.settings import StoreSettings
 from logstream.storage import block
+from logstream.storage.schema import MINUTE_NS
 from logstream.storage.store import Store
 from logstream.stream import make_stream
 
@@ -50,16 +52,22 @@ async def store(engine: EngineProcess) -> AsyncIterator[Store]:
     await store.close()
 
 
-async def _count(store: Store, logs: LogFilter, names: tuple[str, ...]) -> dict[str, int]:
-    counts = parts.source(TABLE, logs, names, ("service",))
+async def _count(store: Store, logs: LogFilter, names: tuple[str, ...]) -> dict[tuple[int, str], int]:
+    counts = parts.source(TABLE, logs, names, ("minute", "service"))
     assert counts is not None
-    rows = await store.query(f"SELECT service, sum(lines) FROM {counts.sql} GROUP BY service", counts.parameters)
-    return dict(rows.rows)
+    rows = await store.query(
+        f"SELECT minute, service, sum(lines) FROM {counts.sql} GROUP BY minute, service", counts.parameters
+    )
+    found = {(minute, service): lines for minute, service, lines in rows.rows}
+    alone = parts.source(TABLE, logs, names, ())
+    assert alone is not None
+    total = await store.query(f"SELECT sum(lines) FROM {alone.sql}", alone.parameters)
+    assert total.rows[0][0] == sum(found.values())
+    return found
 
 
-def _wanted(logs: LogFilter, records: list[Record]) -> dict[str, int]:
-    found = [record.service for record in records if matches(logs, record)]
-    return {service: found.count(service) for service in sorted(set(found))}
+def _wanted(logs: LogFilter, records: list[Record]) -> Counter[tuple[int, str]]:
+    return Counter((r.timestamp // MINUTE_NS * MINUTE_NS, r.service) for r in records if matches(logs, r))
 
 
 async def test_the_times_of_parts_are_those_of_their_lines(store: Store) -> None:

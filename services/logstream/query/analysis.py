@@ -62,7 +62,7 @@ def statement(
     by = counted_by(asked.pipes)
     if by is not None:
         counts = rollup.source(table, logs)
-        if counts is None and times is not None and "minute" not in by:
+        if counts is None and times is not None:
             counts = parts.source(table, logs, times.within(stream, period), by)
     query = n.Query(n.EVERYTHING, asked.pipes)
     return compile_query(query, table=table, where=where(logs), counts=counts, limit=limit)

@@ -16,7 +16,7 @@ from logstream.query.filter import LogFilter
 from logstream.query.language.sql import Parameters, filter_sql
 from logstream.query.logs import where
 from logstream.query.period import Period
-from logstream.storage.schema import BUCKET, TABLE
+from logstream.storage.schema import BUCKET, MINUTE, TABLE
 from logstream.storage.store import Store
 from logstream.stream import Stream
 
@@ -115,9 +115,9 @@ class PartTimes:
 
 
 def source(table: str, logs: LogFilter, parts: tuple[str, ...], columns: tuple[str, ...]) -> Condition | None:
-    """The lines of `logs`, counted by `columns`, which are names of ours: a SELECT in parentheses, with parameters.
+    """The lines of `logs`, counted by `columns` (of minute, service, level): a SELECT in parentheses, with parameters.
 
-    Columns: those, and lines. parts: known to lie within the range of `logs`; their lines are asked for the filter
+    Its columns: those, and lines. parts: known to lie within the range of `logs`; their lines are asked for the filter
     only. None when there are none. The engine reads both halves of one snapshot
     (enable_shared_storage_snapshot_in_query), so that a merge meanwhile cannot make a line count twice.
     """
@@ -126,7 +126,9 @@ def source(table: str, logs: LogFilter, parts: tuple[str, ...], columns: tuple[s
     parameters = Parameters("p")
     names = parameters.bind(list(parts), "Array(String)")
     bounded = where(logs)
-    selected = ", ".join((*columns, "count() AS lines"))
+    selected = ", ".join(
+        f"{MINUTE} AS minute" if column == "minute" else column for column in (*columns, "count() AS lines")
+    )
     group = f" GROUP BY {', '.join(columns)}" if columns else ""
     halves = (
         f"_part IN {names} AND {filter_sql(logs.where, parameters)}",
