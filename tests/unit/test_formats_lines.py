@@ -39,7 +39,8 @@ CASES: list[tuple[str, str, str, Level | None, str, dict[str, str]]] = [
      "", Level.WARN, "Received", {"component": "Manager$Listener", "thread": "Worker[id=1]", "line": "493"}),
     ("api.log.1 2017-05-16 00:00:00.008 25746 INFO nova.wsgi.server [req-1 - - -] 10.0.0.1 \"GET /\" status: 200",
      "2017-05-16 00:00:00.008", "", Level.INFO, '10.0.0.1 "GET /" status: 200',
-     {"component": "nova.wsgi.server", "pid": "25746", "context": "req-1 - - -"}),
+     {"component": "nova.wsgi.server", "pid": "25746", "context": "req-1 - - -",
+      "prefix": "api.log.1"}),
     # syslog
     ("Jun 14 15:16:01 combo sshd(pam_unix)[19939]: check pass; user unknown", "2026-06-14 15:16:01", "sshd",
      None, "check pass; user unknown", {"component": "sshd(pam_unix)", "host": "combo", "pid": "19939"}),
@@ -65,6 +66,10 @@ CASES: list[tuple[str, str, str, Level | None, str, dict[str, str]]] = [
      "2000-10-10 13:55:36", "", Level.ERROR, '"POST / HTTP/1.1" 503 -',
      {"client": "::1", "status": "503", "method": "POST", "path": "/", "protocol": "HTTP/1.1",
       "referer": "http://x/", "user_agent": 'Mozilla/5.0 \\"q\\"'}),
+    ('1.2.3.4 - - [10/Oct/2000:13:55:36 +0000] "GET / HTTP/1.1" 200 7 "-" "curl" 0.005 up1', "2000-10-10 13:55:36", "",
+     Level.INFO, '"GET / HTTP/1.1" 200 7',
+     {"client": "1.2.3.4", "status": "200", "bytes": "7", "method": "GET", "path": "/", "protocol": "HTTP/1.1",
+      "user_agent": "curl", "rest": "0.005 up1"}),
     # log4j, Logback, Spring Boot, Tomcat, Elasticsearch, Cassandra
     ("2023-01-01 14:22:11.123 [http-1] ERROR c.e.App - broken - x", "2023-01-01 14:22:11.123", "", Level.ERROR,
      "broken - x", {"component": "c.e.App", "thread": "http-1"}),

@@ -1,12 +1,13 @@
 """Timestamps: what a line leaves open, and dates that do not exist."""
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from logstream.formats import Reading, detect
+from logstream.formats import Reading, detect, events
 from logstream.formats.times import GRAMMAR, TimeReader, day_order
+from logstream.record import Level
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -90,11 +91,56 @@ def test_day_order(texts: list[str], day_first: bool | None, order: str) -> None
     "text",
     ["2023-02-30 00:00:00", "2023-13-01 00:00:00", "2023-00-01 00:00:00", "2023-01-01 29:00:00"],
 )
-def test_dates_that_do_not_exist_have_no_timestamp_and_keep_their_message(text: str) -> None:
+def test_a_line_whose_date_does_not_exist_has_no_timestamp_and_is_kept_whole(text: str) -> None:
     good = "2023-01-01 00:00:00 INFO a: x"
-    parsed = detect([good] * 5, reading()).parse(f"{text} INFO a: kept")
+    parsed = detect([good] * 5, reading()).parse(f"{text} WARN a: kept")
     assert parsed is not None
-    assert (parsed.timestamp, parsed.message) == (None, "kept")
+    assert (parsed.timestamp, parsed.level, parsed.message) == (None, Level.WARN, f"{text} WARN a: kept")
+
+
+ORDINARY = [f"2020-03-01 10:{i // 60:02d}:{i % 60:02d} INFO line {i}" for i in range(300)]
+
+
+@pytest.mark.parametrize("behind", [0, 1, 300])
+@pytest.mark.parametrize("impossible", ["2020-13-45 10:00:00 INFO bad date", "9999-01-01 00:00:00 INFO far"])
+def test_a_date_that_cannot_be_never_becomes_today(impossible: str, behind: int) -> None:
+    lines = ["2020-03-01 09:00:00 INFO ok", impossible, *ORDINARY[:behind]]
+    found = list(events(lines, detect(lines, reading())))
+    assert "\n".join(e.message for e in found[: len(found) - behind]) == f"ok\n{impossible}"
+    assert [e.message for e in found[len(found) - behind :]] == [f"line {i}" for i in range(behind)]
+    assert {datetime.fromtimestamp((e.timestamp or 0) // 10**9, UTC).date() for e in found} == {date(2020, 3, 1)}
+
+
+def test_a_file_of_dates_that_cannot_be_is_plain_text() -> None:
+    lines = ["2020-13-45 10:00:00 INFO bad date", "9999-01-01 00:00:00 INFO far"]
+    found = list(events(lines, detect(lines, reading())))
+    assert [(e.timestamp, e.message) for e in found] == [(None, line) for line in lines]
+
+
+@pytest.mark.parametrize("behind", [0, 300])
+@pytest.mark.parametrize(
+    "message",
+    ["Retry at 11:30:00 was refused", "11:30:00 INFO Retry", "03-17 11:30:00 INFO Retry",
+     "Retry at 2021-05-05 11:30:00 was refused"],
+)  # fmt: skip
+def test_a_time_in_a_message_begins_no_event(message: str, behind: int) -> None:
+    lines = ["2020-03-01 09:00:05 INFO a", "2020-03-01 09:00:06 ERROR job failed:", message, *ORDINARY[:behind]]
+    form = detect(lines, reading())
+    found = list(events(lines, form))
+    assert [e.message for e in found[:2]] == ["a", f"job failed:\n{message}"]
+    assert len(found) == 2 + behind
+    # The same lines where the sample has none such.
+    found = list(events(lines, detect(ORDINARY, reading())))
+    assert [e.message for e in found[:2]] == ["a", f"job failed:\n{message}"]
+
+
+def test_words_before_a_timestamp_are_kept() -> None:
+    lines = [f"Retry at 11:30:{i:02d} was refused" for i in range(30)]
+    first, *_ = events(lines, detect(lines, reading()))
+    assert (first.metadata, first.message) == ({"prefix": "Retry at"}, "was refused")
+    lines = ["ALERT 1117838570 2005.06.03 R02 word 2005-06-03-15.42.50.363779 R02 RAS KERNEL FATAL cache error"] * 9
+    first, *_ = events(lines, detect(lines, reading()))
+    assert (first.metadata["prefix"], first.message) == ("ALERT word", "cache error")
 
 
 def test_times_that_cannot_be_stored() -> None:

@@ -1,7 +1,8 @@
 """The format of a file, from some of its lines.
 
 Every grammar is tried on the sample; a candidate's score is the share of lines that it matches times how specific it
-is. Lines that do not fit the best candidate are tried with the others that matched some of the sample.
+is. Lines that do not fit the best candidate are tried with the others that matched some of the sample, unless their
+timestamps say less or stand further behind.
 """
 
 from collections import Counter
@@ -30,7 +31,7 @@ _ENOUGH = 0.5
 """Share of the sample (of the lines that are no continuation) that a structured format must match."""
 
 _LESS = {"clock": 0.6, "month-day": 0.9}
-"""Timestamps that may be part of a fuller one."""
+"""Timestamps that may be part of a fuller one, those that say least first."""
 
 
 class LineParser(Protocol):
@@ -156,13 +157,30 @@ def _textual(lines: list[str], reading: Reading, layouts: Sequence[Layout] = (*W
     for candidate in candidates[1:]:
         if len(chosen) > _OTHERS:
             break
-        if candidate.matched - seen:
+        if candidate.matched - seen and _may_follow(candidate.parser.position, chosen[0].parser.position):
             chosen.append(candidate)
             seen |= candidate.matched
     best = chosen[0].parser
     _with_fallback(chosen, reading, lines)
     times = best.position.grammar.name if best.position is not None else ""
     return Format(best.layout.name, len(seen) / len(lines), [c.parser for c in chosen], times)
+
+
+def _may_follow(other: Position | None, best: Position | None) -> bool:
+    """Whether a line may be read by `other` that the best candidate does not fit: only by a timestamp that says as much
+    and does not stand further behind. Others are times in a message: "Retry at 11:30:00 was refused".
+    """
+    if other is None:
+        return True
+    if best is None:
+        return other.words == 0
+    return other.words <= best.words and _says(other) >= _says(best)
+
+
+def _says(position: Position) -> int:
+    """How much of a date a timestamp has."""
+    name = position.grammar.name
+    return [*_LESS].index(name) if name in _LESS else len(_LESS)
 
 
 def _with_fallback(chosen: list[_Candidate], reading: Reading, lines: list[str]) -> None:

@@ -20,7 +20,7 @@ _LEVELS: dict[str, int] = {
 _APART = frozenset(
     (
         "t", "f", "z", "epoch", "level", "level2", "level3", "component", "message",
-        "priority", "structured", "request", "rest",
+        "priority", "structured", "request", "rest", "prefix", "between",
     )
 )  # fmt: skip
 _DASHED = frozenset(("host", "pid", "msgid", "ident", "user", "bytes", "referer", "user_agent"))
@@ -34,7 +34,8 @@ MAX_METADATA = 64
 @dataclass(frozen=True, slots=True)
 class Position:
     """Where the timestamp stands: after `words` words and `opener`; `epoch`: the word (from 0) that repeats it in
-    seconds since 1970, which then gives the second without doubt about the zone; None when there is none."""
+    seconds since 1970, which then gives the second without doubt about the zone; None when there is none. The words are
+    the groups `prefix` and, behind the epoch, `between`."""
 
     grammar: TimeGrammar
     words: int = 0
@@ -44,15 +45,16 @@ class Position:
     def expression(self) -> str:
         """From the beginning of the line to what follows the timestamp."""
         if self.epoch is None:
-            before = rf"(?:\S{{1,300}}+\s{{1,8}}+){{{self.words}}}"
+            before = _words("prefix", self.words)
         else:
-            rest = self.words - self.epoch - 1
-            before = (
-                rf"(?:\S{{1,300}}+\s{{1,8}}+){{{self.epoch}}}(?P<epoch>\d{{10}})\s{{1,8}}+"
-                rf"(?:\S{{1,300}}+\s{{1,8}}+){{{rest}}}"
-            )
+            between = _words("between", self.words - self.epoch - 1)
+            before = rf"{_words('prefix', self.epoch)}(?P<epoch>\d{{10}})\s{{1,8}}+{between}"
         lead = r"(?P<level>[IWEF])" if self.grammar.name == "klog" else ""
         return before + re.escape(self.opener) + lead + self.grammar.fragment() + _closing(self.opener)
+
+
+def _words(name: str, count: int) -> str:
+    return rf"(?P<{name}>(?:\S{{1,300}}+\s{{1,8}}+){{{count}}})" if count else ""
 
 
 def _closing(opener: str) -> str:
@@ -81,6 +83,7 @@ class TextFormat:
         self._at = {name: index - 1 for name, index in groups.items()}
         self._metadata = [(n, i - 1, n in _DASHED) for n, i in groups.items() if n not in _APART]
         self._levels = [groups[n] - 1 for n in ("level", "level2", "level3") if n in groups]
+        self._before = bool({"prefix", "between"} & self.groups)
         self._rare = bool({"priority", "structured", "request", "epoch"} & self.groups)
 
     def captured(self, line: str, group: str) -> bool:
@@ -97,7 +100,7 @@ class TextFormat:
             return None
         values: tuple[str | None, ...] = found.groups()
         at = self._at
-        timestamp = None
+        timestamp = text = None
         if self._times is not None and (text := values[at["t"]]) is not None:
             timestamp = self._times.read(text, values[at["f"]], values[at["z"]])
         level: int | None = None
@@ -114,12 +117,18 @@ class TextFormat:
         for name, index, dashed in self._metadata:
             if (value := values[index]) and not (dashed and value.strip() == "-"):
                 metadata[name] = value
+        if self._before:
+            prefix, between = (values[at[name]] if name in at else "" for name in ("prefix", "between"))
+            _keep_before(prefix or "", between or "", line[found.end("t") :], metadata)
         message = values[at["message"]] or ""
         if self._rare:
             timestamp, level = self._finish(values, metadata, timestamp, level)
             if service == "-":
                 service = ""
                 del metadata["component"]
+        if timestamp is None and text is not None:
+            # A date that cannot be: what it was is for people to tell.
+            message = line
         return Parsed(timestamp, level, service, message, metadata)
 
     def _finish(
@@ -142,7 +151,22 @@ class TextFormat:
                 metadata.setdefault(name, _UNESCAPE.sub(r"\1", value))
         if "request" in at and (request := values[at["request"]]) is not None:
             level = _request(request, metadata)
+            if rest := (values[at["rest"]] or "").strip():
+                metadata["rest"] = rest
         return timestamp, level
+
+
+_DATE = re.compile(r"\d{2,4}[-./]\d\d[-./]\d{2,4}", re.ASCII)
+
+
+def _keep_before(prefix: str, between: str, behind: str, metadata: dict[str, str]) -> None:
+    """The words before the timestamp. Those between two times only where they neither are the date again nor stand
+    `behind` the second time once more.
+    """
+    words = prefix.split()
+    words += (word for word in between.split() if word not in behind and not _DATE.fullmatch(word))
+    if words and words != ["-"]:
+        metadata["prefix"] = " ".join(words)
 
 
 _UNESCAPE = re.compile(r"\\(.)", re.DOTALL)
@@ -182,6 +206,9 @@ def find_positions(line: str) -> Sequence[Position]:
             split = words.split()
             if len(split) > _MAX_WORDS or (words[:1].isspace()):
                 break
+            if grammar.name == "clock" and split and _LIKE_DATE.fullmatch(split[-1]):
+                # A date that no grammar knows, or that cannot be: the clock alone would make it today's.
+                continue
             epoch = next((i for i, w in enumerate(split) if _EPOCH_WORD.fullmatch(w)), None)
             found.append(Position(grammar, len(split), opener, epoch if grammar.name != "epoch" else None))
             break
@@ -190,6 +217,7 @@ def find_positions(line: str) -> Sequence[Position]:
 
 _LOOK_AT = 240
 _MAX_WORDS = 6
+_LIKE_DATE = re.compile(r"[\[(<\"]?\d{1,4}(?:[-/]\d{1,4}|[-./]\d{1,2}[-./]\d{1,4}),?", re.ASCII)
 _EPOCH_WORD = re.compile(r"1\d{9}")
 _SEARCHES = [
     (g, re.compile(rf"(?<![\w.:/-])(?:{'[IWEF]' if g.name == 'klog' else ''}){g.fragment()}(?![\w/])", _FLAGS))
