@@ -65,32 +65,53 @@ def part_file(path: Path, *, replace: bool) -> Iterator[Sink]:
     if path.exists() and not replace:
         raise Failure(f"{path} exists; replace it with --force", status=2)
     part = path.with_name(path.name + ".part")
+    sink = _File(part, _locked(part))
     try:
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except FileNotFoundError as error:
-        raise Failure(f"there is no folder {path.parent}; make it first") from error
-    except OSError as error:
-        raise Failure(f"cannot write {part}: {error.strerror or error}") from error
-    sink = _File(part, descriptor)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise Failure(f"another export is writing {part}") from error
-    except BaseException:
-        # It is somebody else's.
-        sink.file.close()
-        raise
-    try:
+        # Another export may have made it since.
+        if path.exists() and not replace:
+            raise Failure(f"{path} exists; replace it with --force", status=2)
         # What an export that was killed has left.
         sink.file.truncate(0)
         yield sink
         _finish(sink, part, path)
     except BaseException:
-        part.unlink(missing_ok=True)
+        if not sink.file.closed and _is_at(sink.file.fileno(), part):
+            part.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             sink.file.close()
         raise
+
+
+def _locked(part: Path) -> int:
+    """The file at `part`, open and held alone."""
+    while True:
+        try:
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError as error:
+            raise Failure(f"there is no folder {part.parent}; make it first") from error
+        except OSError as error:
+            raise Failure(f"cannot write {part}: {error.strerror or error}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Between opening and locking, its export may have finished it and given it its name.
+            if _is_at(descriptor, part):
+                return descriptor
+        except OSError as error:
+            os.close(descriptor)
+            raise Failure(f"another export is writing {part}") from error
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file is the one at `path`."""
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(os.fstat(descriptor), there)
 
 
 def _finish(sink: _File, part: Path, path: Path) -> None:
