@@ -143,8 +143,8 @@ def _single(answer: Any) -> Any:
     return answer["rows"][0][0]
 
 
-def _pairs(answer: Any) -> list[tuple[str, int]]:
-    return [(row[0], row[1]) for row in answer["rows"]]
+def _values(answer: Any) -> list[tuple[str, int]]:
+    return [(value["value"], value["count"]) for value in answer["facets"][0]["values"]]
 
 
 def _minute(text: str) -> int:
@@ -185,7 +185,10 @@ def questions(truth: Reference) -> list[Question]:
             }) == truth.per_minute_level,
             by="level", step="1m",
         ),
-        ask("top_services", "query", lambda a: _pairs(a) == truth.services.most_common(10), query="* | top 10 service"),
+        ask(
+            "top_services", "facets", lambda a: _values(a) == truth.services.most_common(10), fields="service",
+            limit="10",
+        ),
         ask(
             "count_of_metadata_key_value", "query", lambda a: _single(a) == truth.pairs,
             query=f"region:{REGION} | stats count()",

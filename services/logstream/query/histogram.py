@@ -13,6 +13,7 @@ from logstream.query.language.sql import Parameters
 from logstream.query.limits import QueryLimits
 from logstream.query.logs import where
 from logstream.query.period import Period, within
+from logstream.query.together import together
 from logstream.query.values import ValueCounter, value_sql
 from logstream.record import LEVEL_LABELS
 from logstream.storage.schema import MINUTE_NS, TABLE
@@ -113,14 +114,22 @@ class HistogramReader:
         parameters = Parameters("v")
         table = f"{stream.database}.{TABLE}"
         kept = (by is None or by.column in ("service", "level")) and step % MINUTE_NS == 0
-        counts = rollup.source(table, logs) if kept else None
+        halves = rollup.halves(table, logs) if kept else None
         series = _series(by, names, parameters)
-        sql, bound = _statement(table, logs, counts, origin=first * step, step=step, series=series)
-        rows = await self._store.query(sql, {**bound, **parameters.values}, settings=self._limits.settings)
+        statements = [
+            _statement(table, logs, half, origin=first * step, step=step, series=series) for half in halves or (None,)
+        ]
+        answers = await together(
+            *(
+                self._store.query(sql, {**bound, **parameters.values}, settings=self._limits.settings)
+                for sql, bound in statements
+            )
+        )
         filled = [Bucket((first + i) * step) for i in range(buckets)]
         totals: dict[str, int] = {}
-        for number, series, count in rows.rows:
-            _add(filled[number], series, count, names, totals)
+        for answer in answers:
+            for number, place, count in answer.rows:
+                _add(filled[number], place, count, names, totals)
         return Histogram(step, tuple(sorted(totals, key=lambda name: (-totals[name], name))), filled, approximate)
 
 
@@ -134,7 +143,7 @@ def _add(bucket: Bucket, series: int, count: int, names: Sequence[str], totals: 
         bucket.other += count
     else:
         name = names[series - _FIRST]
-        bucket.values[name] = count
+        bucket.values[name] = bucket.values.get(name, 0) + count
         totals[name] = totals.get(name, 0) + count
 
 

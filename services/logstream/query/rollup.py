@@ -14,11 +14,19 @@ _COLUMNS = ("service", "level")
 
 
 def source(table: str, logs: LogFilter) -> Condition | None:
-    """The lines of `logs` as a table of counts: a SELECT in parentheses, with its parameters (named "m" + number).
+    """All of `halves` as one table of counts: a SELECT in parentheses, with its parameters."""
+    counts = halves(table, logs)
+    if counts is None:
+        return None
+    return Condition(f"({' UNION ALL '.join(one.sql[1:-1] for one in counts)})", counts[0].parameters)
 
-    Columns: minute (Int64, ns since the epoch, where it begins), service, level, lines. Minutes that the range of
-    `logs` cuts are counted line by line. None when the filter asks for more than services and levels, or when there
-    is no whole minute.
+
+def halves(table: str, logs: LogFilter) -> tuple[Condition, ...] | None:
+    """The lines of `logs` as one or two tables of counts: those of whole minutes, and those of minutes that are cut.
+
+    Each is a SELECT in parentheses, with the parameters of both (named "m" + number). Columns: minute (Int64, ns since
+    the epoch, where it begins), service, level, lines. Minutes that the range of `logs` cuts are counted line by line.
+    None when the filter asks for more than services and levels, or when there is no whole minute.
     """
     if any(field.column not in _COLUMNS for field in n.fields_of(logs.where)):
         return None
@@ -40,9 +48,11 @@ def source(table: str, logs: LogFilter) -> Condition | None:
         cut.append(n.all_of([n.Time(">=", end), n.Time("<=", logs.end)]))
     if cut:
         parts.append(filter_sql(n.all_of([logs.where, n.any_of(cut)]), parameters))
-    counts = [
-        f"SELECT {MINUTE} AS minute, service, level, count() AS lines FROM {table} WHERE {part} "  # noqa: S608
-        "GROUP BY minute, service, level"
+    return tuple(
+        Condition(
+            f"(SELECT {MINUTE} AS minute, service, level, count() AS lines FROM {table} WHERE {part} "  # noqa: S608
+            "GROUP BY minute, service, level)",
+            parameters.values,
+        )
         for part in parts
-    ]
-    return Condition(f"({' UNION ALL '.join(counts)})", parameters.values)
+    )

@@ -50,10 +50,11 @@ class SearchReader:
             end = after.timestamp if logs.end is None else min(logs.end, after.timestamp)
             bounded = replace(logs, start=cursor.start, end=end)
             edge = end
-        topic = await self._bus.create_topic(stream.topic)
-        conditions = [taken.to_sql(topic.incarnation)]
+        conditions: list[Condition] = []
         if after is not None:
-            conditions.append(beyond(after, "<"))
+            # The first page needs no such condition: what comes while it is read cannot be on another one.
+            topic = await self._bus.create_topic(stream.topic)
+            conditions = [taken.to_sql(topic.incarnation), beyond(after, "<")]
         lines: list[Line] = []
         sweep = Sweep(bounded, limit=limit + 1, now_ns=edge)
         while (window := sweep.window()) is not None:

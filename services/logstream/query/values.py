@@ -5,6 +5,7 @@ as long as a field has no more of them, and of bounded size however many there a
 most frequent are counted exactly by a second pass, so that only their choice is an estimate.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -17,6 +18,7 @@ from logstream.query.language.fields import Grouping, grouping_sql, parse_field
 from logstream.query.language.sql import Parameters
 from logstream.query.limits import QueryLimits
 from logstream.query.logs import where
+from logstream.query.together import together
 from logstream.storage.schema import TABLE
 from logstream.storage.store import Store
 from logstream.stream import Stream
@@ -77,9 +79,9 @@ class ValueCounter:
     async def count(self, stream: Stream, logs: LogFilter, fields: Sequence[nodes.Field], *, limit: int) -> Counted:
         """The `limit` most frequent values of each of `fields`."""
         if all(field.column in ("service", "level") for field in fields):
-            counts = rollup.source(f"{stream.database}.{TABLE}", logs)
-            if counts is not None and fields:
-                return await self._from_counts(counts, fields, limit)
+            halves = rollup.halves(f"{stream.database}.{TABLE}", logs)
+            if halves is not None and fields:
+                return await self._from_counts(halves, fields, limit)
         wanted = limit * _CANDIDATES
         total = 0
         first: list[FieldValues] = []
@@ -95,25 +97,31 @@ class ValueCounter:
                 first[i] = replace(first[i], values=exact.values, approximate=True)
         return Counted(total, tuple(replace(found, values=found.values[:limit]) for found in first))
 
-    async def _from_counts(self, counts: Condition, fields: Sequence[nodes.Field], limit: int) -> Counted:
+    async def _from_counts(self, halves: Sequence[Condition], fields: Sequence[nodes.Field], limit: int) -> Counted:
         """As `count`, from the roll-up: of services and levels, exact."""
-        total = 0
-        found = []
-        for field in fields:
-            answer = await self._store.query(
-                f"SELECT substringUTF8(toString({field.column}), 1, {VALUE_CHARACTERS}) AS value, "  # noqa: S608
-                "sum(lines) AS count, countIf(value != '') OVER (), sumIf(count, value = '') OVER (), "
-                f"sum(count) OVER () FROM {counts.sql} GROUP BY value "
-                "ORDER BY value = '', count DESC, value LIMIT {limit:UInt32}",
-                {**counts.parameters, "limit": limit},
-                settings=self._limits.settings,
+        names = ", ".join(dict.fromkeys(field.column for field in fields))
+        answers = await together(
+            *(
+                self._store.query(
+                    f"SELECT {names}, sum(lines) FROM {half.sql} GROUP BY {names}",  # noqa: S608
+                    half.parameters,
+                    settings=self._limits.settings,
+                )
+                for half in halves
             )
-            distinct = missing = 0
-            if answer.rows:
-                distinct, missing, total = answer.rows[0][2:]
-            values = tuple((value, count) for value, count, *_ in answer.rows if value)
-            found.append(FieldValues(values, distinct, missing, approximate=False))
-        return Counted(total, tuple(found))
+        )
+        places = {name: place for place, name in enumerate(dict.fromkeys(field.column for field in fields))}
+        counts: list[Counter[str]] = [Counter() for _ in fields]
+        for answer in answers:
+            for *values, lines in answer.rows:
+                for counter, field in zip(counts, fields, strict=True):
+                    counter[str(values[places[field.column]])[:VALUE_CHARACTERS]] += lines
+        found = []
+        for counter in counts:
+            missing = counter.pop("", 0)
+            frequent = sorted(counter.items(), key=lambda one: (-one[1], one[0].encode()))
+            found.append(FieldValues(tuple(frequent[:limit]), len(counter), missing, approximate=False))
+        return Counted(counts[0].total() + found[0].missing, tuple(found))
 
     async def _pass(
         self, stream: Stream, logs: LogFilter, fields: Sequence[tuple[nodes.Field, Sequence[str] | None]], limit: int

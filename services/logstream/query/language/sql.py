@@ -4,7 +4,7 @@ from logstream.query.condition import Condition
 from logstream.query.language import nodes as n
 from logstream.query.language import quantity, text
 from logstream.record import LEVEL_LABELS
-from logstream.storage.schema import BUCKET, pair
+from logstream.storage.schema import BUCKET, bucket, pair
 
 
 class Parameters:
@@ -128,4 +128,4 @@ def _time(order: n.Operator, ns: int, parameters: Parameters) -> str:
     """The timestamp exactly, and its bucket, which the primary key begins with and which never falls."""
     instant = f"fromUnixTimestamp64Nano({parameters.bind(ns, 'Int64')}, 'UTC')"
     bucket_order = {"<": "<=", ">": ">="}.get(order, order)
-    return f"({BUCKET} {bucket_order} {BUCKET.replace('timestamp', instant)} AND timestamp {order} {instant})"
+    return f"({BUCKET} {bucket_order} {parameters.bind(bucket(ns), 'Int64')} AND timestamp {order} {instant})"
