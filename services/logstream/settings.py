@@ -173,6 +173,8 @@ class ApiSettings(_Settings):
     )
     max_waiting_reads: int = Field(64, ge=0, description="Reads that wait for a turn, callers in turn; then 429.")
     max_waiting_reads_per_key: int = Field(32, ge=0, description="Of one key or person; then 429.")
+    max_exports: int = Field(2, ge=1, description="Exports that run side by side, among max_reads; then 429.")
+    max_exports_per_key: int = Field(1, ge=1, description="Of one key or person; then 429.")
     tail_max_clients: int = Field(200, ge=1, description="Tail clients per process; the next one gets a visible 429.")
     tail_queue_records: int = Field(
         10_000,

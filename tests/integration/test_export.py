@@ -4,7 +4,9 @@ import asyncio
 import csv
 import io
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,12 @@ import pytest
 from tests.support.api import Api, running_api
 from tests.support.engine import EngineProcess
 
+from logstream.auth.principal import Scope
 from logstream.cli.importing import Wishes, plan_for
 from logstream.collector.decode.json_body import JsonDecoder
 from logstream.query.time import MIN_NS, format_time, parse_time
 from logstream.record import LEVEL_LABELS, Record
-from logstream.settings import IngestLimits
+from logstream.settings import ApiSettings, IngestLimits
 
 pytestmark = pytest.mark.engine
 
@@ -264,19 +267,77 @@ async def _none(api: Api) -> bool:
     return not await running(api) and not (await api.get("/api/v1/queries")).json()["queries"]
 
 
+async def key(api: Api, name: str) -> dict[str, str]:
+    """Headers of another caller."""
+    created = await api.accounts.create_key(name, scopes=(Scope.READ,))
+    await api.gate.refresh()
+    return {"Authorization": f"Bearer {created.text}"}
+
+
+PLAIN = {"Accept-Encoding": ""}
+URL = "/api/v1/export"
+
+
 async def test_exports_that_run_are_limited_and_can_be_cancelled(api: Api):
     await fill(api, 100_000)
-    url, options = "/api/v1/export", {"params": ALL, "headers": {**api.headers, "Accept-Encoding": ""}}
-    async with api.client.stream("GET", url, **options) as one, api.client.stream("GET", url, **options) as two:
-        third = await api.get(url, **ALL)
-        assert (third.status_code, third.json()["error"]["field"]) == (429, "exports")
-        assert third.headers["retry-after"]
-        cancelled = await api.client.delete(f"/api/v1/queries/{one.headers['x-query-id']}", headers=api.headers)
-        assert cancelled.status_code < 300
-        with pytest.raises(httpx.RemoteProtocolError):
-            await one.aread()
-        assert len((await two.aread()).splitlines()) == 100_000
+    other, third = await key(api, "other"), await key(api, "third")
+    stream = partial(api.client.stream, "GET", URL, params=ALL)
+    async with stream(headers=api.headers | PLAIN) as one:
+        refused = await api.get(URL, **ALL)
+        assert (refused.status_code, refused.json()["error"]["field"]) == (429, "exports_per_key")
+        assert refused.headers["retry-after"]
+        async with stream(headers=other | PLAIN) as two:
+            refused = await api.client.get(URL, params=ALL, headers=third)
+            assert (refused.status_code, refused.json()["error"]["field"]) == (429, "exports")
+            path = f"/api/v1/queries/{one.headers['x-query-id']}"
+            assert (await api.client.delete(path, headers=other)).status_code == 404
+            assert (await api.client.delete(path, headers=api.headers)).status_code == 204
+            with pytest.raises(httpx.RemoteProtocolError):
+                await one.aread()
+            assert len((await two.aread()).splitlines()) == 100_000
     assert (await export(api, query="nothing")).content == b""
+
+
+async def test_an_export_that_waits_takes_no_place(tmp_path: Path, engine: EngineProcess):
+    async with running_api(tmp_path, engine.url, settings=ApiSettings(max_reads=1, max_exports=1)) as api:
+        await fill(api, 100_000)
+        other = await key(api, "other")
+        async with api.client.stream("GET", URL, params=ALL, headers=other | PLAIN) as holding:
+            waiting = [asyncio.create_task(export(api, query="nothing")) for _ in range(2)]
+            await until(lambda: _waiting(api, 2))
+            path = f"/api/v1/queries/{holding.headers['x-query-id']}"
+            assert (await api.client.delete(path, headers=other)).status_code == 204
+        assert [answer.content for answer in await asyncio.gather(*waiting)] == [b"", b""]
+
+
+async def _waiting(api: Api, count: int) -> bool:
+    queries = (await api.get("/api/v1/queries")).json()["queries"]
+    return [query["state"] for query in queries] == ["waiting"] * count
+
+
+async def test_a_client_that_takes_nothing_is_let_go(
+    tmp_path: Path, engine: EngineProcess, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("logstream.api.export.STALL_SECONDS", 0.3)
+    async with running_api(tmp_path, engine.url, settings=ApiSettings(max_reads=1, max_exports=1)) as api:
+        await fill(api, 100_000)
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            client.connect(("127.0.0.1", api.port))
+            target = httpx.URL(URL, params=ALL).raw_path.decode()
+            request = f"GET {target} HTTP/1.1\r\nHost: x\r\nAuthorization: {api.headers['Authorization']}\r\n\r\n"
+            client.sendall(request.encode())
+            await until(lambda: _listed(api))
+            await until(lambda: _none(api))
+            # Turn and place are there again; of the one who still holds on nothing more is read.
+            assert (await export(api, query="nothing")).content == b""
+            client.setblocking(False)
+            received = client.recv(1 << 16)
+            assert received.startswith(b"HTTP/1.1 200")
+
+
+async def _listed(api: Api) -> bool:
+    return bool((await api.get("/api/v1/queries")).json()["queries"])
 
 
 async def test_an_error_before_the_first_line_is_an_answer(api: Api):

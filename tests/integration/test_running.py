@@ -89,8 +89,19 @@ async def test_reads_belong_to_their_caller_and_to_admins(api: Api) -> None:
     assert (await api.client.get(path, headers=admin)).json() == {"queries": []}
     everybodys = (await api.client.get(path, headers=admin, params={"all": "true"})).json()["queries"]
     assert [query["id"] for query in everybodys] == ["mine"]
-    taken = await api.client.get("/slow", headers=other | {"X-Query-Id": "mine"})
+    taken = await api.client.get("/slow", headers=api.headers | {"X-Query-Id": "mine"})
     assert (taken.status_code, taken.json()["error"]["field"]) == (409, "X-Query-Id")
+    # Names are the caller's own: another's is neither seen nor in the way.
+    theirs = read(api, other | {"X-Query-Id": "mine"})
+    await until_in_engine(api, 2)
+    assert (await api.client.delete(f"{path}/mine", headers=other)).status_code == 204
+    assert (await theirs).status_code == 409
+    assert (await api.client.delete(f"{path}/mine", headers=other)).status_code == 404
+    own = read(api, admin | {"X-Query-Id": "mine"})
+    await until_in_engine(api, 2)
+    assert (await api.client.delete(f"{path}/mine", headers=admin)).status_code == 204
+    assert (await own).status_code == 409
+    assert not task.done()
     assert (await api.client.delete(f"{path}/mine", headers=admin)).status_code == 204
     assert (await task).status_code == 409
     assert (await api.client.delete(f"{path}/mine", headers=admin)).status_code == 404

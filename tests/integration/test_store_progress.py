@@ -5,8 +5,10 @@ from contextlib import aclosing
 
 import pytest
 from tests.integration.test_store import store
+from tests.support.engine import EngineProcess
 
 from logstream.errors import StoreUnavailable
+from logstream.settings import StoreSettings
 from logstream.storage.progress import COST, Cost, Progress
 from logstream.storage.store import Rows, Store
 
@@ -123,3 +125,14 @@ async def test_a_stream_is_found_and_ended(store: Store, fmt: str) -> None:
                     pass
     finally:
         COST.reset(token)
+
+
+async def test_a_stream_may_be_silent_for_longer_than_anything_else(engine: EngineProcess) -> None:
+    quick = await Store.connect(StoreSettings(url=engine.url, query_timeout_seconds=0.2, insert_timeout_seconds=0.2))
+    try:
+        async with aclosing(quick.stream("SELECT sleep(1) AS n", fmt="CSV")) as pieces:
+            assert b"".join([piece async for piece in pieces]) == b"0\n"
+        with pytest.raises(StoreUnavailable):
+            await quick.query("SELECT sleep(1) SETTINGS max_execution_time = 5")
+    finally:
+        await quick.close()

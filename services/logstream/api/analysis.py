@@ -1,7 +1,6 @@
 """`GET /api/v1/histogram`, `facets`, `fields` and `patterns`: what the lines of a period are like."""
 
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Annotated, Any, TypeVar
 
@@ -89,14 +88,14 @@ async def _answer(
     """What `read` finds of the period asked for, as `body` states it."""
     services = services_of(request)
     period = period_of(asked, services.limits, services.clock.now_ns())
-    found = await services.reads.run(request, reading.principal, kind, partial(read, period))
-    return await json_answer(request, msgspec.json.encode(body(period, found)))
+    return await json_answer(
+        request, reading.principal, kind, partial(read, period), lambda found: msgspec.json.encode(body(period, found))
+    )
 
 
 def create_router() -> APIRouter:
     """Analysis of one stream. Without `start_time` it is about the hour before `end_time`, which is now by default."""
     router = APIRouter(prefix="/api/v1", tags=["analysis"])
-    learning = ThreadPoolExecutor(1, "patterns")
     refusals = errors(400, 401, 403, 404, 413, 422, 429, 503)
 
     def documented(model: type, description: str) -> dict[int | str, dict[str, Any]]:
@@ -168,7 +167,7 @@ def create_router() -> APIRouter:
     ) -> Response:
         """Which kinds of message the lines that match all parameters have, compared with the period before."""
         services = services_of(request)
-        reader = PatternReader(services.store, services.limits, learning)
+        reader = PatternReader(services.store, services.limits, services.learning)
         return await _answer(
             request, reading, asked, kind="patterns",
             read=lambda period: reader.read(reading.stream, asked, period), body=partial(answers.patterns, limit),

@@ -39,7 +39,7 @@ def create_app(services: Services, all_accounts: Accounts) -> FastAPI:
     app.include_router(reads.create_router(settings), **READ)
     app.include_router(search.create_router(settings), **READ)
     app.include_router(context.create_router(), **READ)
-    app.include_router(export.create_router())
+    app.include_router(export.create_router(settings))
     app.include_router(analysis.create_router(), **READ)
     app.include_router(tail.create_router())
     app.include_router(queries.create_router())

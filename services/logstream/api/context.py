@@ -14,10 +14,11 @@ from logstream.api.parameters import Reader, empty_is
 from logstream.api.search import PlacedLogEntry
 from logstream.api.services import services_of
 from logstream.errors import InvalidValue
-from logstream.query.context import ContextReader
+from logstream.query.context import Context, ContextReader
 from logstream.query.language.fields import parse_field
 from logstream.query.language.nodes import Field as Name
 from logstream.query.place import decode_id, entries
+from logstream.stream import Stream
 
 MAX_LINES = 500
 DEFAULT_LINES = 50
@@ -41,6 +42,12 @@ def _fields(text: str | None) -> tuple[Name, ...]:
 
 def _lines(which: str) -> Any:
     return Query(ge=0, le=MAX_LINES, description=f"At most this many lines {which} it.", examples=[DEFAULT_LINES])
+
+
+def _body(stream: Stream, found: Context) -> bytes:
+    (line,) = entries([found.line], stream)
+    before, after = entries(found.before, stream), entries(found.after, stream)
+    return msgspec.json.encode({"before": before, "line": line, "after": after})
 
 
 def create_router() -> APIRouter:
@@ -84,13 +91,6 @@ def create_router() -> APIRouter:
             after=after,
             by=_fields(by),
         )
-        found = await services.reads.run(request, reading.principal, "context", read)
-        (line,) = entries([found.line], reading.stream)
-        body = {
-            "before": entries(found.before, reading.stream),
-            "line": line,
-            "after": entries(found.after, reading.stream),
-        }
-        return await json_answer(request, msgspec.json.encode(body))
+        return await json_answer(request, reading.principal, "context", read, partial(_body, reading.stream))
 
     return router

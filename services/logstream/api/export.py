@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import re
 import zlib
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -17,15 +17,14 @@ from starlette.types import Receive, Scope, Send
 from logstream.api.answer import takes_gzip
 from logstream.api.error_body import errors
 from logstream.api.parameters import Filter, Reader, Reading
-from logstream.api.reads import DEFAULT_SPAN_SECONDS
 from logstream.api.services import Services, services_of
 from logstream.clock import NS_PER_SECOND
 from logstream.errors import LogStreamError, ReadCancelled, TooMany
 from logstream.logs import get_logger
 from logstream.query.export import FORMATS, ExportReader, Format, FormatName, Order
-from logstream.query.time import MIN_NS
+from logstream.query.period import begun, start_of
+from logstream.settings import ApiSettings
 
-MAX_EXPORTS = 2
 STALL_SECONDS = 60.0
 """A client that takes nothing for this long is let go."""
 _GZIP_LEVEL = 1
@@ -34,27 +33,33 @@ _log = get_logger("api")
 
 
 class Exports:
-    """How many exports run; one holds a connection of the store for as long as its client takes."""
+    """How many exports run; one holds a connection of the store for as long as its client takes.
 
-    def __init__(self, limit: int) -> None:
+    limit: altogether. per_key: of one caller.
+    """
+
+    def __init__(self, limit: int, per_key: int) -> None:
         self._limit = limit
-        self._count = 0
+        self._per_key = per_key
+        self._running: Counter[str] = Counter()
 
     @contextmanager
-    def one(self) -> Iterator[None]:
-        """Around an export. Raises TooMany."""
-        if self._count >= self._limit:
-            raise TooMany(
-                f"{self._limit} exports are running, which is the limit",
-                retry_after=10,
-                field="exports",
-                limit=self._limit,
-            )
-        self._count += 1
+    def one(self, key: str) -> Iterator[None]:
+        """Around an export of the caller `key` (`Read.key`). Raises TooMany."""
+        if self._running[key] >= self._per_key:
+            raise _too_many("exports of this caller", "exports_per_key", self._per_key)
+        if self._running.total() >= self._limit:
+            raise _too_many("exports", "exports", self._limit)
+        self._running[key] += 1
         try:
             yield
         finally:
-            self._count -= 1
+            self._running[key] -= 1
+            self._running += Counter()  # forgets callers without any
+
+
+def _too_many(what: str, field: str, limit: int) -> TooMany:
+    return TooMany(f"{limit} {what} are running, which is the limit", retry_after=10, field=field, limit=limit)
 
 
 class _Export(Response):
@@ -113,13 +118,18 @@ class _Export(Response):
 
     async def _run(self, send: Send) -> None:
         turn = self._services.reads.turn(self._request, self._reading.principal, "export")
-        with self._exports.one():
-            async with turn, aclosing(self._read()) as pieces:
-                async for piece in pieces:
-                    await self._start(send)
-                    await self._send(send, await self._coded(piece), more=True)
+        # Counted when its turn has come: while it waits it holds no connection.
+        async with turn as read:
+            with self._exports.one(read.key):
+                await self._pieces(send)
+
+    async def _pieces(self, send: Send) -> None:
+        async with aclosing(self._read()) as pieces:
+            async for piece in pieces:
                 await self._start(send)
-                await self._send(send, self._compress.flush() if self._compress else b"", more=False)
+                await self._send(send, await self._coded(piece), more=True)
+            await self._start(send)
+            await self._send(send, self._compress.flush() if self._compress else b"", more=False)
 
     async def _start(self, send: Send) -> None:
         if not self._started:
@@ -144,10 +154,10 @@ def _stamp(ns: int) -> str:
     return datetime.fromtimestamp(ns // NS_PER_SECOND, UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
-def create_router() -> APIRouter:
+def create_router(settings: ApiSettings) -> APIRouter:
     """Export of one stream."""
     router = APIRouter(prefix="/api/v1", tags=["search"])
-    exports = Exports(MAX_EXPORTS)
+    exports = Exports(settings.max_exports, settings.max_exports_per_key)
     content = {file.media_type.partition(";")[0]: {"schema": {"type": "string"}} for file in FORMATS.values()}
 
     @router.get(
@@ -177,10 +187,8 @@ def create_router() -> APIRouter:
         """
         services = services_of(request)
         now = services.clock.now_ns()
-        end = now if asked.end is None else asked.end
-        start = max(end - DEFAULT_SPAN_SECONDS * NS_PER_SECOND, MIN_NS) if asked.start is None else asked.start
-        logs = replace(asked, start=start)
-        services.limits.check(logs, now)
+        logs = begun(asked, services.limits, now)
+        first, last = start_of(asked, now), now if asked.end is None else asked.end
         name = re.sub(r"[^A-Za-z0-9._-]", "_", reading.stream.name)
         chosen = FORMATS[file]
         return _Export(
@@ -189,7 +197,7 @@ def create_router() -> APIRouter:
             reading,
             exports,
             file=chosen,
-            filename=f"{name}_{_stamp(start)}_{_stamp(end)}.{file}",
+            filename=f"{name}_{_stamp(first)}_{_stamp(last)}.{file}",
             gzip=chosen.compressible and takes_gzip(request.headers.get("accept-encoding", "")),
             read=lambda: ExportReader(services.store, services.limits).read(
                 reading.stream, logs, file=chosen, order=order

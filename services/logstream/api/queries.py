@@ -102,9 +102,12 @@ def create_router() -> APIRouter:
 
     @router.delete("/queries/{id}", status_code=204, summary="Cancel a read", responses=errors(400, 401, 403, 404, 503))
     async def cancel(request: Request, caller: Caller, id: _Id) -> None:  # noqa: A002
-        """The caller's own; admins anybody's. It ends in the store, too, and its client is answered 409 `cancelled`."""
-        read = services_of(request).reads.get(id)
-        if read is None or not _sees(caller, read):
+        """The caller's own; failing that, for admins, the oldest of anybody's with this id. It ends in the store, too,
+        and its client is answered 409 `cancelled`.
+        """
+        named = services_of(request).reads.named(id, caller)
+        read = next((read for read in named if _sees(caller, read)), None)
+        if read is None:
             raise NotFound("no such read is running", field="id")
         read.cancel()
 

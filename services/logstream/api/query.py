@@ -1,6 +1,5 @@
 """`/api/v1/query`: queries with pipes, answered as a table."""
 
-import asyncio
 from functools import partial
 from typing import Annotated, Any
 
@@ -80,11 +79,9 @@ def create_router(max_limit: int) -> APIRouter:
 
     async def answer(request: Request, reading: Reading, asked: Analysis, limit: int) -> Response:
         services = services_of(request)
-        reader = AnalysisReader(services.store, services.limits, services.times)
+        reader = AnalysisReader(services.store, services.limits, services.learning, services.times)
         read = partial(reader.read, reading.stream, asked, limit=limit, now_ns=services.clock.now_ns())
-        found = await services.reads.run(request, reading.principal, "query", read)
-        # In a thread: up to 64 MiB are written, and other requests share the event loop.
-        return await json_answer(request, await asyncio.to_thread(_body, found))
+        return await json_answer(request, reading.principal, "query", read, _body)
 
     @router.get("/query", summary="Ask a query with pipes", response_class=Response, responses=responses)
     async def query(

@@ -1,6 +1,5 @@
 """`GET /logs` and `GET /stats`."""
 
-from dataclasses import replace
 from functools import partial
 from typing import Annotated
 
@@ -13,14 +12,13 @@ from logstream.api.answer import json_answer
 from logstream.api.error_body import errors
 from logstream.api.parameters import Filter, Reader, empty_is
 from logstream.api.services import services_of
-from logstream.clock import NS_PER_SECOND
 from logstream.query.entry import render_all
-from logstream.query.filter import LogFilter
-from logstream.query.time import MIN_NS, format_time
+from logstream.query.logs import MinuteCount
+from logstream.query.period import begun
+from logstream.query.time import format_time
 from logstream.settings import ApiSettings
 
 DEFAULT_LIMIT = 100
-DEFAULT_SPAN_SECONDS = 3600
 
 
 class LogEntry(BaseModel):
@@ -40,12 +38,8 @@ class MinuteEntry(BaseModel):
     count: int = Field(examples=[1_250])
 
 
-def _bounded(logs: LogFilter, now_ns: int) -> LogFilter:
-    """`logs` with a beginning: by default an hour before its end."""
-    if logs.start is not None:
-        return logs
-    end = now_ns if logs.end is None else logs.end
-    return replace(logs, start=max(end - DEFAULT_SPAN_SECONDS * NS_PER_SECOND, MIN_NS))
+def _minutes(found: list[MinuteCount]) -> bytes:
+    return msgspec.json.encode([{"timestamp": format_time(minute.start), "count": minute.count} for minute in found])
 
 
 def create_router(settings: ApiSettings) -> APIRouter:
@@ -76,12 +70,9 @@ def create_router(settings: ApiSettings) -> APIRouter:
         """Lines that match all parameters. Without `start_time`, the hour before `end_time`, which is now."""
         services = services_of(request)
         now = services.clock.now_ns()
-        bounded = _bounded(asked, now)
-        services.limits.check(bounded, now)
+        bounded = begun(asked, services.limits, now)
         read = partial(services.reader.logs, reading.stream, bounded, limit=limit, now_ns=now)
-        return await json_answer(
-            request, render_all(await services.reads.run(request, reading.principal, "logs", read))
-        )
+        return await json_answer(request, reading.principal, "logs", read, render_all)
 
     @router.get(
         "/stats",
@@ -109,11 +100,8 @@ def create_router(settings: ApiSettings) -> APIRouter:
         """How many lines match all parameters in each minute. Without `start_time`, the hour before `end_time`."""
         services = services_of(request)
         now = services.clock.now_ns()
-        bounded = _bounded(asked, now)
-        services.limits.check(bounded, now)
+        bounded = begun(asked, services.limits, now)
         read = partial(services.reader.stats, reading.stream, bounded, limit=limit)
-        found = await services.reads.run(request, reading.principal, "stats", read)
-        body = [{"timestamp": format_time(minute.start), "count": minute.count} for minute in found]
-        return await json_answer(request, msgspec.json.encode(body))
+        return await json_answer(request, reading.principal, "stats", read, _minutes)
 
     return router

@@ -72,7 +72,7 @@ class Reads:
         self._turns = turns
         self._clock = clock
         self._seconds = seconds
-        self._reads: dict[str, Read] = {}
+        self._reads: dict[tuple[str, str], Read] = {}
         self._progress: dict[str, Progress] = {}
         self._progress_at = -math.inf
         self._asking = asyncio.Lock()
@@ -129,12 +129,12 @@ class Reads:
                 raise
             raise ReadCancelled(f"the read '{read.id}' was cancelled") from None
         finally:
-            del self._reads[read.id]
+            del self._reads[read.key, read.id]
 
     def _begin(self, request: Request, principal: Principal, kind: str) -> Read:
         identity = chosen_id(request) or secrets.token_hex(16)
-        if identity in self._reads:
-            raise Conflict(f"a read with the id '{identity}' is running", field="X-Query-Id")
+        if (_key(principal), identity) in self._reads:
+            raise Conflict(f"a read of yours with the id '{identity}' is running", field="X-Query-Id")
         read = Read(
             identity,
             kind,
@@ -144,7 +144,7 @@ class Reads:
             self._clock.monotonic(),
             asyncio.current_task(),
         )
-        self._reads[identity] = read
+        self._reads[read.key, identity] = read
         request.scope.get(_SCOPE, []).append(read)
         return read
 
@@ -163,9 +163,10 @@ class Reads:
         """Everybody's reads, oldest first."""
         return list(self._reads.values())
 
-    def get(self, identity: str) -> Read | None:
-        """The read with this id, while it waits or runs."""
-        return self._reads.get(identity)
+    def named(self, identity: str, principal: Principal) -> list[Read]:
+        """Reads with this id, which every caller may use: the caller's own first, then others', oldest first."""
+        found = [read for read in self._reads.values() if read.id == identity]
+        return sorted(found, key=lambda read: read.key != _key(principal))
 
     def elapsed(self, read: Read) -> float:
         """Seconds since it was asked for."""
@@ -220,7 +221,8 @@ class ReadHeaders:
             if message["type"] == "http.response.start" and reads:
                 read = reads[0]
                 headers = [(b"x-query-id", read.id.encode())]
-                if read.cost.rows_read:
+                # Of an explanation it would be taken for what the query reads.
+                if read.cost.rows_read and read.kind != "explain":
                     headers.append((b"x-rows-read", b"%d" % read.cost.rows_read))
                     headers.append((b"x-bytes-read", b"%d" % read.cost.bytes_read))
                 message = {**message, "headers": [*message.get("headers", ()), *headers]}

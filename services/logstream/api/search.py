@@ -12,14 +12,14 @@ from starlette.responses import Response
 from logstream.api.answer import json_answer
 from logstream.api.error_body import errors
 from logstream.api.parameters import Filter, Reader, empty_is
-from logstream.api.reads import DEFAULT_LIMIT, DEFAULT_SPAN_SECONDS, LogEntry
+from logstream.api.reads import DEFAULT_LIMIT, LogEntry
 from logstream.api.services import services_of
-from logstream.clock import NS_PER_SECOND
 from logstream.query.page import decode
+from logstream.query.period import start_of
 from logstream.query.place import entries
-from logstream.query.search import SearchReader
-from logstream.query.time import MIN_NS
+from logstream.query.search import Page, SearchReader
 from logstream.settings import ApiSettings
+from logstream.stream import Stream
 
 MAX_CURSOR = 12_000
 """Characters: a log of 1024 partitions."""
@@ -32,6 +32,11 @@ class PlacedLogEntry(LogEntry):
 class SearchPage(BaseModel):
     logs: list[PlacedLogEntry] = Field(description="Newest first.")
     next: str | None = Field(description="The `cursor` of the next page; null: this was the last.")
+
+
+def _body(stream: Stream, found: Page) -> bytes:
+    following = found.next.encode() if found.next is not None else None
+    return msgspec.json.encode({"logs": entries(found.lines, stream), "next": following})
 
 
 def create_router(settings: ApiSettings) -> APIRouter:
@@ -73,8 +78,7 @@ def create_router(settings: ApiSettings) -> APIRouter:
         now = services.clock.now_ns()
         page = decode(cursor, reading.stream, asked) if cursor else None
         if page is None:
-            end = now if asked.end is None else asked.end
-            start = max(end - DEFAULT_SPAN_SECONDS * NS_PER_SECOND, MIN_NS) if asked.start is None else asked.start
+            start = start_of(asked, now)
             services.limits.check(replace(asked, start=start), now)
         else:
             start = page.start
@@ -88,11 +92,6 @@ def create_router(settings: ApiSettings) -> APIRouter:
             start=start,
             cursor=page,
         )
-        found = await services.reads.run(request, reading.principal, "search", read)
-        body = {
-            "logs": entries(found.lines, reading.stream),
-            "next": found.next.encode() if found.next is not None else None,
-        }
-        return await json_answer(request, msgspec.json.encode(body))
+        return await json_answer(request, reading.principal, "search", read, partial(_body, reading.stream))
 
     return router

@@ -1,5 +1,6 @@
 """What the routes need, made once by the composition root and found at `app.state.services`."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
@@ -31,6 +32,7 @@ class Services:
     reads: Reads = field(init=False)
     reader: LogReader = field(init=False)
     times: PartTimes = field(init=False)
+    learning: ThreadPoolExecutor = field(init=False)
     tail_clients: TailClients = field(init=False)
     _tails: dict[Stream, Tail] = field(default_factory=dict)
 
@@ -47,6 +49,7 @@ class Services:
         self.reads = Reads(self.store, turns, self.clock, seconds=seconds)
         self.reader = LogReader(self.store, self.limits)
         self.times = PartTimes(self.store, self.clock)
+        self.learning = ThreadPoolExecutor(1, "patterns")
         self.tail_clients = TailClients(self.settings.tail_max_clients)
 
     def tail(self, stream: Stream) -> Tail:

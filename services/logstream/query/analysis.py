@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,11 +70,15 @@ def statement(
 
 
 class AnalysisReader:
-    """Raises StoreUnavailable, TooLarge and what the limits of a statement raise."""
+    """Raises StoreUnavailable, TooLarge and what the limits of a statement raise.
 
-    def __init__(self, store: Store, limits: QueryLimits, times: PartTimes | None = None) -> None:
+    executor: where patterns are learnt; the same as `PatternReader` has, for its reason.
+    """
+
+    def __init__(self, store: Store, limits: QueryLimits, executor: Executor, times: PartTimes | None = None) -> None:
         self._store = store
         self._limits = limits
+        self._executor = executor
         self._times = times
 
     async def read(self, stream: Stream, asked: Analysis, *, limit: int, now_ns: int) -> Answer:
@@ -84,6 +89,7 @@ class AnalysisReader:
         rows: Sequence[tuple[Any, ...]] = found.rows
         rest = 0
         if made.patterns is not None:
-            patterned = await asyncio.to_thread(finish, rows, made.patterns)
+            loop = asyncio.get_running_loop()
+            patterned = await loop.run_in_executor(self._executor, finish, rows, made.patterns)
             rows, rest = patterned.rows, patterned.rest
         return Answer(made.columns, rows[:limit], truncated=len(rows) > limit or rest > 0)

@@ -38,10 +38,26 @@ def period_of(logs: LogFilter, limits: QueryLimits, now_ns: int) -> Period:
 
     Raises InvalidValue for a range that is reversed or longer than `limits` allow.
     """
-    end = now_ns if logs.end is None else logs.end
-    start = max(end - DEFAULT_SPAN_NS, MIN_NS) if logs.start is None else logs.start
+    start, end = start_of(logs, now_ns), now_ns if logs.end is None else logs.end
     limits.check(replace(logs, start=start, end=end), now_ns)
     return Period(start, end)
+
+
+def begun(logs: LogFilter, limits: QueryLimits, now_ns: int) -> LogFilter:
+    """`logs` with a beginning; without an end it stays so, and may begin in the future, where nothing is yet.
+
+    Raises as `period_of`.
+    """
+    logs = replace(logs, start=start_of(logs, now_ns))
+    limits.check(logs, now_ns)
+    return logs
+
+
+def start_of(logs: LogFilter, now_ns: int) -> int:
+    """Where `logs` begins: an hour before its end, which is now, unless it says otherwise."""
+    if logs.start is not None:
+        return logs.start
+    return max((now_ns if logs.end is None else logs.end) - DEFAULT_SPAN_NS, MIN_NS)
 
 
 def within(logs: LogFilter, period: Period) -> LogFilter:

@@ -27,6 +27,8 @@ from logstream.stream import Stream
 
 _COLUMNS = tuple(name for name, _ in COLUMNS + PROVENANCE)
 _CHUNK = 256 * 1024
+_NO_TIMEOUT = 10 * 365 * 86_400
+"""Seconds. The client's library cannot do without a number."""
 
 INSERT_SETTINGS: Mapping[str, str] = {
     # The answer means "stored", and the log is the buffer: nothing else may buffer.
@@ -60,6 +62,7 @@ class Store:
     def __init__(self, settings: StoreSettings) -> None:
         self._settings = settings
         self._client: AsyncClient | None = None
+        self._streaming: AsyncClient | None = None
         self._opening = asyncio.Lock()
         self._with_table: set[Stream] = set()
 
@@ -83,10 +86,19 @@ class Store:
         if self._client is None:
             async with self._opening:
                 if self._client is None:
-                    self._client = await self._open()
+                    longest = max(self._settings.insert_timeout_seconds, self._settings.query_timeout_seconds)
+                    self._client = await self._open(longest)
         return self._client
 
-    async def _open(self) -> AsyncClient:
+    async def _connected_for_streams(self) -> AsyncClient:
+        if self._streaming is None:
+            async with self._opening:
+                if self._streaming is None:
+                    self._streaming = await self._open(_NO_TIMEOUT)
+        return self._streaming
+
+    async def _open(self, silence_seconds: float) -> AsyncClient:
+        """silence_seconds: how long the server may send nothing."""
         url = urlsplit(self._settings.url)
         try:
             return await create_async_client(
@@ -100,7 +112,7 @@ class Store:
                 # Blocks travel uncompressed: the engine is near, LZ4 costs more CPU a row than the copy it saves.
                 compress=False,
                 connect_timeout=5,
-                send_receive_timeout=max(self._settings.insert_timeout_seconds, self._settings.query_timeout_seconds),
+                send_receive_timeout=silence_seconds,
                 client_name="logstream",
                 query_retries=0,
                 autogenerate_query_id=False,
@@ -190,15 +202,15 @@ class Store:
     ) -> AsyncGenerator[bytes]:
         """As `query_bytes`, in pieces as they come; while none is taken, the engine waits.
 
-        Nothing limits it but `settings`, and that the engine says something within the client's timeout. Ends only when
-        the answer was whole. Close it (`aclosing`): an answer left half-way ends its statement in the engine.
+        Nothing limits it but `settings`: a filter that finds little may have nothing to say for a long time. Ends only
+        when the answer was whole. Close it (`aclosing`): an answer left half-way ends its statement in the engine.
         Raises as `query`, between any two pieces.
         """
         limits = {"max_execution_time": 0, "max_result_bytes": 0, **(settings or {})}
         cost = COST.get()
         try:
             with nullcontext() if cost is None else cost.statement():
-                client = await self._connected()
+                client = await self._connected_for_streams()
                 answer = await client.raw_stream(
                     tagged(sql, cost), parameters=dict(parameters or {}), settings=limits, fmt=fmt
                 )
@@ -300,9 +312,11 @@ class Store:
 
     async def close(self) -> None:
         """Close the connections. Idempotent."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
+        clients = (self._client, self._streaming)
+        self._client = self._streaming = None
+        for client in clients:
+            if client is not None:
+                await client.close()
 
 
 async def _chunks(parts: Sequence[bytes | memoryview]) -> AsyncIterator[bytes]:
