@@ -196,7 +196,7 @@ def test_a_line_without_end_is_cut_and_memory_stays_the_same(
         name = cli.home / arguments[1]
         name.write_bytes(gzip.compress(line, 1) if name.suffix == ".gz" else line)
         collector.bodies.clear()
-        peaks.append(peak(cli, *arguments))
+        peaks.append(peak(cli, *arguments, "--restart"))
         assert len(collector.events) == pieces
         assert all(event["metadata"]["truncated"] == "true" for event in collector.events)
     print(peaks)
@@ -253,3 +253,24 @@ def test_a_key_that_is_revoked_half_way_is_said_and_another_goes_on(cli: Cli, co
     cli.environment["LOGSTREAM_API_KEY"] = "ls_new"
     cli("import", "app.log", "--old-key", "ls_test")
     assert messages(collector) == MESSAGES
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_lines_that_are_stored_in_pieces_are_counted(cli: Cli, collector: Collector, compress: object) -> None:
+    assert callable(compress)
+    fits, cut = b"x" * MAX_LINE_BYTES, b"y" * (3 * MAX_LINE_BYTES + 9)
+    said = "1 line was longer than 8 MiB and is stored in 4 pieces"
+    (cli.home / "a.log").write_bytes(compress(b"short\n" + fits + b"\nshort\n" + cut + b"\nshort\n"))
+    dry = cli.run("import", "--dry-run", "a.log")
+    assert (dry.returncode, said in dry.stderr) == (0, True)
+    done = cli.run("import", "a.log", "--quiet")
+    assert (done.returncode, said in done.stderr) == (0, True)
+    assert [m[0] for m in messages(collector)] == ["s", "x", "s", "y", "y", "y", "y", "s"]
+
+
+def test_lines_that_fit_are_not_said_to_be_cut(cli: Cli, collector: Collector) -> None:
+    (cli.home / "a.log").write_bytes(b"x" * (MAX_LINE_BYTES - 1) + b"\n" + b"y" * MAX_LINE_BYTES)
+    assert "MiB" not in cli.run("import", "a.log").stderr
+    assert len(collector.events) == 2
+    piped = cli.run("import", "-", stdin=b"y" * (MAX_LINE_BYTES + 1))
+    assert "1 line was longer than 8 MiB and is stored in 2 pieces" in piped.stderr

@@ -5,8 +5,7 @@ import secrets
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -18,15 +17,17 @@ from logstream.cli import output
 from logstream.cli.config import resolve
 from logstream.cli.failure import Failure
 from logstream.cli.follow import BATCH_BYTES, MAX_LINE_BYTES, LogFile
-from logstream.cli.importing import Plan, Wishes, check_text, make_plan, plan_for
+from logstream.cli.importing import LongLines, Plan, Wishes, check_text, long_lines, make_plan, plan_for
 from logstream.cli.options import ApiKey, ContextName, Format, IngestUrl, Output
-from logstream.cli.position import PositionFile
+from logstream.cli.position import PositionFile, after_end, is_sent, stamp
 from logstream.cli.progress import Progress
 from logstream.cli.send import key_values, public_part, summarise
 from logstream.cli.sender import Sender
 
 SHOWN = 10
 """Events of each file that --dry-run shows."""
+LOOKED_THROUGH = 64 * 1024 * 1024
+"""Bytes of each file in which --dry-run looks for lines that are too long."""
 
 
 def import_(
@@ -58,7 +59,9 @@ def import_(
     state: Annotated[
         Path | None, typer.Option("--state", help="Folder of the positions. Default: ~/.local/state/logstream/send.")
     ] = None,
-    restart: Annotated[bool, typer.Option("--restart", help="Forget the position and send from the start.")] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Send all from the start, also what was imported.")
+    ] = False,
     old_key: Annotated[
         str,
         typer.Option(
@@ -76,7 +79,8 @@ def import_(
 ) -> None:
     """Import log files: their format, times, levels and services are found out from their lines.
 
-    A run that was broken off goes on where it stopped when it is started again, and doubles nothing.
+    A run that was broken off goes on where it stopped when it is started again, and doubles nothing: files that were
+    imported are left out, unless --restart is given.
 
     Examples:
 
@@ -88,32 +92,35 @@ def import_(
     """
     wishes = Wishes(log_format, _zone(timezone), year, day_first, service, key_values(metadata))
     paths = _files(what)
-    plans: dict[Path, Plan] = {}
-    # All are looked at before any is sent: a wrong option sends nothing.
-    for path, plan, lines in _looked_at(paths, wishes):
-        plans[path] = plan
-        if dry_run:
-            _show(str(path), plan, lines, form)
     if dry_run:
-        if not paths:
-            _show("standard input", *_stdin_plan(wishes)[:2], form)
+        _dry_run(paths, wishes, form)
         return
+    # All are looked at before any is sent: a wrong option sends nothing.
+    plans = {path: plan for path, plan, _ in _looked_at(paths, wishes)}
+    long = LongLines()
     target = resolve(context=context, api_key=api_key, ingest_url=ingest_url)
-    position_of = partial(_position_of, url=target.ingest_url, folder=state)
+    # Before any is sent: a run with --restart that breaks off goes on without it.
+    places = {
+        path: _position_of(path, target.credential(), old_key, restart=restart, url=target.ingest_url, folder=state)
+        for path in plans
+    }
+    sent_before: list[Path] = []
     with Sender(target, patience=retry_for, say=output.say) as sender:
         try:
             if not paths:
-                _send_stdin(sender, wishes)
+                _send_stdin(sender, wishes, long)
             else:
                 with Progress(list(plans), sender.totals, follow=False, quiet=quiet) as progress:
                     for path, plan in plans.items():
-                        place = position_of(path, target.credential(), old_key, restart=restart)
-                        _send_file(sender, path, plan, place, progress)
+                        if not _send_file(sender, path, plan, places[path], progress, long):
+                            sent_before.append(path)
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
         finally:
             if not quiet:
                 summarise(sender.totals, form)
+                _say_if(_left_out(sent_before))
+            _say_if(long.sentence())
     if sender.totals.rejected or len(plans) < len(paths):
         raise typer.Exit(1)
 
@@ -185,8 +192,15 @@ def _position_of(path: Path, key: str, old_key: str, *, restart: bool, url: str,
     return place
 
 
-def _send_file(sender: Sender, path: Path, plan: Plan, place: PositionFile, progress: Progress) -> None:
-    file = LogFile(path, place.load(), follow=False, say=output.say)
+def _send_file(
+    sender: Sender, path: Path, plan: Plan, place: PositionFile, progress: Progress, long: LongLines
+) -> bool:
+    """False when all of it was sent by an earlier run."""
+    position = place.load()
+    if position is not None and is_sent(path, position):
+        return False
+    now = stamp(path)
+    file = LogFile(path, position and after_end(path, position), follow=False, say=output.say)
     try:
         while not file.finished:
             # What was under way when the last run broke off is sent again exactly as it was.
@@ -200,10 +214,27 @@ def _send_file(sender: Sender, path: Path, plan: Plan, place: PositionFile, prog
             if records := plan.records(chunk.lines()):
                 sender.send(records, chunk.position.key(), where=_Where(path, chunk.position.offset))
             place.save(file.done(chunk))
+            long.feed(chunk.data)
             progress.update(file)
     finally:
         file.close()
-    place.forget()
+        long.end()
+    # Kept: the next file may break off, and the same command must not send this one again.
+    if file.position is not None:
+        place.save(replace(file.position, ended=now))
+    return True
+
+
+def _left_out(paths: list[Path]) -> str:
+    if not paths:
+        return ""
+    what = f"{paths[0]} was" if len(paths) == 1 else f"{len(paths):,} files ({paths[0]} …) were"
+    return f"{what} imported before and left out; --restart sends what is there again"
+
+
+def _say_if(sentence: str) -> None:
+    if sentence:
+        output.say(sentence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,11 +268,12 @@ def _stdin_plan(wishes: Wishes) -> tuple[Plan, list[bytes], Iterator[bytes]]:
     return plan, lines, everything()
 
 
-def _send_stdin(sender: Sender, wishes: Wishes) -> None:
+def _send_stdin(sender: Sender, wishes: Wishes, long: LongLines) -> None:
     plan, _, lines = _stdin_plan(wishes)
     held: list[bytes] = []
     size = 0
     for line in lines:
+        long.feed(line)
         # A batch ends before a line that begins an event.
         if size >= BATCH_BYTES and (
             size >= 4 * BATCH_BYTES or plan.form.parse(line.decode(errors="backslashreplace")) is not None
@@ -251,11 +283,25 @@ def _send_stdin(sender: Sender, wishes: Wishes) -> None:
         held.append(line.removesuffix(b"\n"))
         size += len(line)
     _send_batch(sender, plan, held)
+    long.end()
 
 
 def _send_batch(sender: Sender, plan: Plan, lines: list[bytes]) -> None:
     if records := plan.records(lines):
         sender.send(records, secrets.token_hex(16), where=lambda i: f"standard input, event {i + 1} of this batch")
+
+
+def _dry_run(paths: dict[Path, bool], wishes: Wishes, form: Format) -> None:
+    long = LongLines()
+    for path, plan, lines in _looked_at(paths, wishes):
+        _show(str(path), plan, lines, form)
+        try:
+            long_lines(path, long, LOOKED_THROUGH)
+        except Failure as failure:
+            output.say(str(failure))
+    if not paths:
+        _show("standard input", *_stdin_plan(wishes)[:2], form)
+    _say_if(long.sentence())
 
 
 def _show(name: str, plan: Plan, lines: list[bytes], form: Format) -> None:

@@ -10,12 +10,13 @@ from pathlib import Path
 import msgspec
 
 from logstream.cli.failure import Failure
-from logstream.cli.follow import Chunk
+from logstream.cli.follow import MAX_LINE_BYTES, Chunk
 from logstream.cli.lines import guess_level
 from logstream.cli.source import open_source
 from logstream.clock import NS_PER_SECOND
 from logstream.errors import InvalidValue
 from logstream.formats import Format, Parsed, Reading, detect, events, named
+from logstream.formats.model import MAX_LINE_CHARS
 from logstream.record import LEVEL_LABELS
 
 SAMPLE_BYTES = 256 * 1024
@@ -110,6 +111,64 @@ class Plan:
         if metadata:
             made["metadata"] = metadata
         return msgspec.json.encode(made)
+
+
+class LongLines:
+    """Counts the lines that were cut at MAX_LINE_BYTES. Feed it what was read, in order: whole lines or one piece."""
+
+    def __init__(self) -> None:
+        self.lines = 0
+        self.pieces = 0
+        self._open = 0
+
+    def feed(self, data: bytes) -> None:
+        if self._open and data and not data.startswith(b"\n"):
+            self._open += 1
+        if len(data) < MAX_LINE_BYTES or data.endswith(b"\n"):
+            self.end()
+        elif not self._open:
+            self._open = 1
+
+    @property
+    def cut(self) -> bool:
+        """Whether what was fed last ends within a line."""
+        return self._open > 0
+
+    def end(self) -> None:
+        """Of a file."""
+        if self._open > 1:
+            self.lines += 1
+            self.pieces += self._open
+        self._open = 0
+
+    def sentence(self) -> str:
+        """For a person; "" when there was none."""
+        if not self.lines:
+            return ""
+        what = "1 line was" if self.lines == 1 else f"{self.lines:,} lines were"
+        verb = "is" if self.lines == 1 else "are"
+        return (
+            f"{what} longer than {MAX_LINE_BYTES // 2**20} MiB and {verb} stored in {self.pieces:,} pieces,"
+            f" of each the first {MAX_LINE_CHARS:,} characters"
+        )
+
+
+def long_lines(path: Path, counted: LongLines, limit: int) -> None:
+    """Counts those that begin in the first `limit` bytes of `path`. Raises Failure for what cannot be read."""
+    try:
+        source = open_source(path)
+    except OSError as error:
+        raise Failure(f"cannot read {path}: {error.strerror or error}") from error
+    try:
+        at = 0
+        while (at < limit or counted.cut) and (data := source.read_at(at, MAX_LINE_BYTES)):
+            # As sending reads: up to the last line end, or a piece.
+            piece = data[: data.rfind(b"\n") + 1] or data
+            counted.feed(piece)
+            at += len(piece)
+        counted.end()
+    finally:
+        source.close()
 
 
 def _text(line: bytes) -> str:

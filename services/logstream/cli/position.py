@@ -1,7 +1,7 @@
 """How far a file was sent, kept between runs.
 
 Before a batch is sent, its end is written down (`planned`); after a break the very same range is sent again
-under the same Idempotency-Key, so the server takes it once.
+under the same Idempotency-Key, so the server takes it once. Of a file that was sent to its end, this is kept too.
 """
 
 import hashlib
@@ -14,21 +14,24 @@ import msgspec
 
 from logstream.cli.failure import Failure
 from logstream.cli.files import write_private
-from logstream.cli.source import Identity
+from logstream.cli.source import Identity, fingerprint, open_source
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
     """generation: random, new for each life of a file, so that equal lines at equal offsets of a file
-    written anew are not taken for a repeat. offset: bytes acknowledged. planned: end of the range being sent."""
+    written anew are not taken for a repeat. offset: bytes acknowledged. planned: end of the range being sent.
+    ended: size and last change (nanoseconds) that the file had on the disk when it was begun, once all of it is sent.
+    """
 
     identity: Identity
     generation: str
     offset: int = 0
     planned: int | None = None
+    ended: tuple[int, int] | None = None
 
     def plan(self, end: int) -> "Position":
-        return replace(self, planned=end)
+        return replace(self, planned=end, ended=None)
 
     def done(self) -> "Position":
         return self if self.planned is None else replace(self, offset=self.planned, planned=None)
@@ -42,6 +45,41 @@ class Position:
 def begin(identity: Identity) -> Position:
     """The beginning of a file not seen before."""
     return Position(identity, secrets.token_hex(12))
+
+
+def stamp(path: Path) -> tuple[int, int] | None:
+    """Size and last change of `path`, as in `Position.ended`; None when it is not there."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_size, stat.st_mtime_ns
+
+
+def is_sent(path: Path, position: Position) -> bool:
+    """Whether all of `path` as it is now was sent."""
+    return position.ended is not None and position.ended == stamp(path) and _is_of(path, position)
+
+
+def after_end(path: Path, position: Position) -> Position | None:
+    """Where to go on in `path` from `position`: None, its beginning, where another file was sent to its end there."""
+    return position if position.ended is None or _is_of(path, position) else None
+
+
+def _is_of(path: Path, position: Position) -> bool:
+    try:
+        source = open_source(path)
+    except OSError:
+        return False
+    try:
+        known, stat, size = position.identity, source.stat(), source.size()
+        return (
+            (stat.st_dev, stat.st_ino) == (known.device, known.inode)
+            and (size is None or size >= position.offset)
+            and fingerprint(source, known.length) == (known.length, known.fingerprint)
+        )
+    finally:
+        source.close()
 
 
 class PositionFile:
