@@ -164,6 +164,21 @@ def test_clocks_that_jump_keep_what_each_line_says(cli: Cli, collector: Collecto
     assert told[3] == "1970-01-01T00:00:00.000000000Z"
 
 
+@pytest.mark.parametrize("broken", [False, True], ids=["at once", "in two runs"])
+def test_what_has_no_time_has_the_one_before_it_in_every_batch(cli: Cli, collector: Collector, broken: bool) -> None:
+    lines = [f"0000-00-00 00:00:00 INFO line {i} {'x' * 60}" for i in range(40_000)]
+    (cli.home / "app.log").write_text("\n".join(["2023-01-01 00:00:00 INFO x", *lines]))
+    if broken:
+        collector.healthy = 2
+        assert cli.run("import", "app.log", "--retry-for", "0").returncode == 1
+        collector.healthy = 1_000_000
+    cli("import", "app.log")
+    assert len(collector.bodies) > 3
+    assert messages(collector) == ["x", *lines]
+    assert {event["timestamp"] for event in collector.events} == {1_672_531_200 * 10**9}
+    assert {event["level"] for event in collector.events} == {"info"}
+
+
 def test_a_year_that_is_not_written_turns_with_the_file(cli: Cli, collector: Collector) -> None:
     log = cli.home / "messages"
     log.write_text("Dec 31 23:59:59 h a: old\nJan  1 00:00:01 h a: new\n")
@@ -199,6 +214,7 @@ def test_a_line_without_end_is_cut_and_memory_stays_the_same(
         peaks.append(peak(cli, *arguments, "--restart"))
         assert len(collector.events) == pieces
         assert all(event["metadata"]["truncated"] == "true" for event in collector.events)
+        assert {event["timestamp"] for event in collector.events} == {1_672_531_200 * 10**9}
     print(peaks)
     assert peaks[1] - peaks[0] < 24 * 1024
 

@@ -211,9 +211,11 @@ def _send_file(
             if not again:
                 chunk = plan.whole(chunk)
             place.save(chunk.position)
-            if records := plan.records(chunk.lines()):
+            records, before = plan.records(chunk.lines(), chunk.position.before)
+            if records:
                 sender.send(records, chunk.position.key(), where=_Where(path, chunk.position.offset))
-            place.save(file.done(chunk))
+            file.position = replace(file.done(chunk), before=before)
+            place.save(file.position)
             long.feed(chunk.data)
             progress.update(file)
     finally:
@@ -272,23 +274,26 @@ def _send_stdin(sender: Sender, wishes: Wishes, long: LongLines) -> None:
     plan, _, lines = _stdin_plan(wishes)
     held: list[bytes] = []
     size = 0
+    before: int | None = None
     for line in lines:
         long.feed(line)
         # A batch ends before a line that begins an event.
         if size >= BATCH_BYTES and (
             size >= 4 * BATCH_BYTES or plan.form.parse(line.decode(errors="backslashreplace")) is not None
         ):
-            _send_batch(sender, plan, held)
+            before = _send_batch(sender, plan, held, before)
             held, size = [], 0
         held.append(line.removesuffix(b"\n"))
         size += len(line)
-    _send_batch(sender, plan, held)
+    _send_batch(sender, plan, held, before)
     long.end()
 
 
-def _send_batch(sender: Sender, plan: Plan, lines: list[bytes]) -> None:
-    if records := plan.records(lines):
+def _send_batch(sender: Sender, plan: Plan, lines: list[bytes], before: int | None) -> int | None:
+    records, before = plan.records(lines, before)
+    if records:
         sender.send(records, secrets.token_hex(16), where=lambda i: f"standard input, event {i + 1} of this batch")
+    return before
 
 
 def _dry_run(paths: dict[Path, bool], wishes: Wishes, form: Format) -> None:

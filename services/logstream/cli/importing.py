@@ -66,13 +66,19 @@ class Plan:
     changed_ns: int
     wishes: Wishes
 
-    def records(self, lines: Iterable[bytes]) -> list[bytes]:
-        """The JSON of the events of these lines. The same lines always give the same bytes."""
-        return [self._record(event) for event in self.events(lines)]
+    def records(self, lines: Iterable[bytes], before: int | None) -> tuple[list[bytes], int | None]:
+        """The JSON of the events of these lines, and the time of the last one. The same lines and time before always
+        give the same bytes.
+        """
+        made = []
+        for event in self.events(lines, before):
+            made.append(self._record(event))
+            before = event.timestamp
+        return made, before
 
-    def events(self, lines: Iterable[bytes]) -> Iterator[Parsed]:
-        """What these lines tell. Bytes that are not UTF-8 are kept as \\xNN."""
-        return events(map(_text, lines), self.form)
+    def events(self, lines: Iterable[bytes], before: int | None = None) -> Iterator[Parsed]:
+        """What these lines tell. Bytes that are not UTF-8 are kept as \\xNN. before: the time of the event before."""
+        return events(map(_text, lines), self.form, before)
 
     def whole(self, chunk: Chunk) -> Chunk:
         """`chunk` without its last event, which may go on behind it; unless it is the only one."""

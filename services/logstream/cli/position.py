@@ -21,6 +21,7 @@ from logstream.cli.source import Identity, fingerprint, open_source
 class Position:
     """generation: random, new for each life of a file, so that equal lines at equal offsets of a file
     written anew are not taken for a repeat. offset: bytes acknowledged. planned: end of the range being sent.
+    before: time of the last event acknowledged (nanoseconds since the epoch), for those behind it that have none.
     ended: size and last change (nanoseconds) that the file had on the disk when it was begun, once all of it is sent.
     """
 
@@ -28,6 +29,7 @@ class Position:
     generation: str
     offset: int = 0
     planned: int | None = None
+    before: int | None = None
     ended: tuple[int, int] | None = None
 
     def plan(self, end: int) -> "Position":

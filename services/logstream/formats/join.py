@@ -18,16 +18,16 @@ _HANGING = re.compile(r"\s|Caused by: |Suppressed: |Traceback \(|\}|\]|\)")
 class Joiner:
     """Feed it lines in order; it gives each event once the line after it is known. `flush` gives the last one.
 
-    An event whose lines have no timestamp gets that of the event before it, None at the beginning.
+    An event whose lines have no timestamp gets that of the event before it, `before` at the beginning.
     """
 
-    def __init__(self, form: Format) -> None:
+    def __init__(self, form: Format, before: int | None = None) -> None:
         self._form = form
         self._open: Parsed | None = None
         self._more: list[str] = []
         self._chars = 0
         self._blank = 0
-        self._time: int | None = None
+        self._time = before
 
     def feed(self, line: str) -> Parsed | None:
         """`line` without its line end. Blank lines are kept only between the lines of an event."""
@@ -78,9 +78,12 @@ class Joiner:
         return None
 
 
-def events(lines: Iterable[str], form: Format) -> Iterator[Parsed]:
-    """The events of `lines`, one after another; memory is bounded by one event."""
-    joiner = Joiner(form)
+def events(lines: Iterable[str], form: Format, before: int | None = None) -> Iterator[Parsed]:
+    """The events of `lines`, one after another; memory is bounded by one event.
+
+    before: time of the event before them (nanoseconds since the epoch), for those without one.
+    """
+    joiner = Joiner(form, before)
     for line in lines:
         if (event := joiner.feed(line)) is not None:
             yield event

@@ -58,9 +58,10 @@ def _unnamed(pattern: str) -> str:
 
 GRAMMARS: tuple[TimeGrammar, ...] = (
     # 2015-10-18 18:01:47,978 · 2005-06-03-15.42.50.363779 · 2023/01/02 03:04:05 · 2023-01-02T03:04:05+02:00
+    # Also dates that cannot be, 0000-00-00: a clock that is wrong begins events all the same.
     TimeGrammar(
         "iso",
-        r"(?P<Y>(?:19|20)\d\d)[-/.](?P<m>[01]?\d)[-/.](?P<d>[0-3]?\d)[Tt _@-]"
+        r"(?P<Y>\d{4})[-/.](?P<m>\d{1,2})[-/.](?P<d>\d{1,2})[Tt _@-]"
         r"(?P<H>[0-2]?\d)[:.](?P<M>[0-5]\d)[:.](?P<S>[0-6]\d)",
     ),
     # 20171223-22:15:29:606, the numbers sometimes without their leading zeros: 20171224-0:7:2:44
