@@ -278,7 +278,7 @@ PLAIN = {"Accept-Encoding": ""}
 URL = "/api/v1/export"
 
 
-async def test_exports_that_run_are_limited_and_can_be_cancelled(api: Api):
+async def test_exports_that_run_are_limited_and_can_be_cancelled(api: Api, caplog: pytest.LogCaptureFixture):
     await fill(api, 100_000)
     other, third = await key(api, "other"), await key(api, "third")
     stream = partial(api.client.stream, "GET", URL, params=ALL)
@@ -296,6 +296,8 @@ async def test_exports_that_run_are_limited_and_can_be_cancelled(api: Api):
                 await one.aread()
             assert len((await two.aread()).splitlines()) == 100_000
     assert (await export(api, query="nothing")).content == b""
+    # Cancelling is ordinary, no error.
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_an_export_that_waits_takes_no_place(tmp_path: Path, engine: EngineProcess):

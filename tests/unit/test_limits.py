@@ -91,6 +91,24 @@ def test_what_is_no_fault_of_the_read_stays_what_it_was() -> None:
     assert (answer.field, answer.limit) == ("limit", 30)
 
 
+@pytest.mark.parametrize(
+    ("limits", "field"),
+    [({"max_rows_to_read": 100}, "rows_read"), ({"max_bytes_to_read": 800}, "bytes_read"), ({}, None)],
+)
+def test_statements_of_one_read_count_together(limits: dict[str, object], field: str | None) -> None:
+    cost, summary = Cost(), {"read_rows": "50", "read_bytes": "400"}
+    cost.add(summary, limits)
+    cost.add(summary, limits)
+    if field is not None:
+        with pytest.raises(TooExpensive) as raised:
+            cost.add({"read_rows": "1", "read_bytes": "1"}, limits)
+        assert (raised.value.field, raised.value.limit) == (field, next(iter(limits.values())))
+        assert "narrow the time range" in raised.value.message
+    assert not cost.abandoned
+    cost.add({}, {})
+    assert cost.rows_read == (100 if field is None else 101)
+
+
 def test_statements_are_found_by_their_tag() -> None:
     one, other = Cost(), Cost()
     assert tagged("SELECT 1", None) == "SELECT 1"

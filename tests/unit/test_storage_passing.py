@@ -59,6 +59,30 @@ async def test_an_answer_that_breaks_off_is_an_error(tail: bytes, code: int | No
     assert error.code == code
 
 
+@pytest.mark.parametrize("tail", [b"", b" (version 25.8.1.1 (official build))\n", b"\n"])
+async def test_the_text_alone_is_an_exception_at_the_end(tail: bytes):
+    found, error = await read([b"{}\n", CODE, tail], breaks=True)
+    assert found == b""
+    assert isinstance(error, DatabaseError)
+    assert (error.code, str(error)) == (241, (CODE + tail).strip().decode())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"message":"%s"}\n' % CODE,
+        b'"%s"\n' % CODE,
+        b'"a\n%s",info\n{"message":' % CODE,
+        b'"%s' % CODE,
+        b'"a\n%s",' % CODE,
+    ],
+)
+async def test_a_line_that_quotes_one_is_not_why_an_answer_broke_off(line: bytes):
+    _, error = await read([b"{}\n", line], breaks=True)
+    assert isinstance(error, OperationalError)
+    assert str(error).startswith("the answer broke off")
+
+
 async def test_a_line_that_quotes_an_exception_is_data():
     line = b'{"message":"__exception__\\r\\nabc\\r\\nCode: 1. DB::Exception: no"}\n'
     assert await read([line]) == (line, None)

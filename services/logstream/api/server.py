@@ -16,6 +16,18 @@ from logstream.settings import ApiSettings
 from logstream.storage.store import Store
 
 
+class _BrokenOff(logging.Filter):
+    """Leaves out uvicorn's error for an answer without its end: that is how an export says that it is not whole, and it
+    is logged where it happens, with its reason.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.msg != "ASGI callable returned without completing response."
+
+
+_BROKEN_OFF = _BrokenOff()
+
+
 async def serve(
     settings: ApiSettings,
     *,
@@ -30,6 +42,7 @@ async def serve(
     """Serve on the listening `sock` until `stop` is set; tails end first, then requests under way are answered."""
     # uvicorn logs each WebSocket with its query string, and that may hold a ticket.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").addFilter(_BROKEN_OFF)
     services = Services(settings, bus, store, gate, clock)
     tails_ended = asyncio.Event()
 

@@ -140,6 +140,16 @@ def query_error(error: ClickHouseError, limits: Mapping[str, object] | None = No
     return StoreRefused(f"ClickHouse refused the statement: {error}", clickhouse_code=code)
 
 
+def over_limit(rows_read: int, bytes_read: int, limits: Mapping[str, object]) -> TooExpensive | None:
+    """What it means that all statements of a read together have read so much; `limits`: as above, of each of them."""
+    for setting, amount in (("max_rows_to_read", rows_read), ("max_bytes_to_read", bytes_read)):
+        limit = limits.get(setting)
+        if isinstance(limit, int) and amount > limit:
+            _, _, _, field, does = next(row for row in _EXPENSIVE if row[2] == setting)
+            return TooExpensive(f"the read {does.format(limit)}", field=field, limit=limit)
+    return None
+
+
 def _too_expensive(code: int, text: str, limits: Mapping[str, object]) -> TooExpensive | None:
     for codes, words, setting, field, does in _EXPENSIVE:
         limit = limits.get(setting)

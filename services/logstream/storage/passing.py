@@ -16,7 +16,9 @@ HELD_BYTES = 64 * 1024
 """ClickHouse cuts the text of an exception at 16 KiB."""
 PIECE_BYTES = 256 * 1024
 _BLOCK = re.compile(rb"__exception__\r\n(\w+)\r\n(.*)\n\d+ \1\r\n__exception__\r\n\Z", re.DOTALL)
-_TEXT = re.compile(rb"Code: (\d+)\. DB::.*\Z", re.DOTALL)
+# The last line, or lines, to the end: log lines may well quote an exception.
+_TEXT = re.compile(rb"(?:\A|\n)(Code: \d+\. DB::(?:(?!\nCode: ).)*\([A-Z_]+\)(?: \(version [^\n]*\))?\s*)\Z", re.DOTALL)
+_CODE = re.compile(rb"Code: (\d+)\. ")
 
 
 async def whole(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
@@ -43,6 +45,6 @@ async def whole(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
 
 
 def _exception(found: re.Match[bytes]) -> DatabaseError:
-    text = found.group(2 if found.re is _BLOCK else 0).decode(errors="replace").strip()
-    code = _TEXT.search(text.encode())
-    return DatabaseError(text, code=int(code[1]) if code else None)
+    text = found[2 if found.re is _BLOCK else 1].strip()
+    code = _CODE.match(text)
+    return DatabaseError(text.decode(errors="replace"), code=int(code[1]) if code else None)

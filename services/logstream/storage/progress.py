@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from logstream.storage.errors import over_limit
+
 _MARK = "param_read = "
 # As the engine prints it. A quote within a value is escaped there, so that no value can look like a tag.
 _TAG = re.compile(rf"{_MARK}'([0-9a-f]{{16}})'")
@@ -51,10 +53,16 @@ class Cost:
             self.abandoned = True
             raise
 
-    def add(self, summary: Mapping[str, str]) -> None:
-        """Count a statement that ended; summary: its X-ClickHouse-Summary."""
+    def add(self, summary: Mapping[str, str], limits: Mapping[str, object]) -> None:
+        """Count a statement that ended; summary: its X-ClickHouse-Summary.
+
+        limits: the statement's settings. The engine holds each statement to them; here they hold for all of the read
+        together. Raises TooExpensive.
+        """
         self.rows_read += int(summary.get("read_rows", 0))
         self.bytes_read += int(summary.get("read_bytes", 0))
+        if (expensive := over_limit(self.rows_read, self.bytes_read, limits)) is not None:
+            raise expensive
 
 
 COST: ContextVar[Cost | None] = ContextVar("cost", default=None)

@@ -168,14 +168,15 @@ class Store:
 
         DateTime64(9) loses nanoseconds in Python's datetime: select toUnixTimestamp64Nano instead.
         Raises StoreUnavailable, TooLarge (over max_result_bytes), StoreRefused (the statement is wrong), and within
-        a read (`logstream.storage.progress.COST`) TooExpensive (over another limit).
+        a read (`logstream.storage.progress.COST`) TooExpensive (over another limit, also with the statements before).
         """
         limits, cost = self._limits(settings), COST.get()
         async with self._statement(limits) as client:
             result = await client.query(tagged(sql, cost), parameters=dict(parameters or {}), settings=limits)
-            if cost is not None:
-                cost.add(result.summary)
-            return Rows(tuple(result.column_names), cast(list[tuple[Any, ...]], result.result_rows))
+        # Behind the statement, which has ended: there is nothing left to end in the engine.
+        if cost is not None:
+            cost.add(result.summary, limits)
+        return Rows(tuple(result.column_names), cast(list[tuple[Any, ...]], result.result_rows))
 
     async def query_bytes(
         self,
