@@ -8,7 +8,8 @@ import pytest
 from tests.support.api import Api, running_api
 from tests.support.engine import EngineProcess
 
-from logstream.query import discover, facets, pattern_report, values
+from logstream.query import discover, facets, values
+from logstream.query.patterns import counted
 from logstream.query.time import format_time
 from logstream.record import Record
 
@@ -109,7 +110,7 @@ async def test_more_names_than_are_listed_are_said_to_be_there(api: Api, monkeyp
 
 
 async def test_lines_of_too_many_shapes_are_the_rest(api: Api, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(pattern_report, "MAX_SHAPES", 3)
+    monkeypatch.setattr(counted, "MAX_SHAPES", 3)
     common = [Record(BASE + i, "s", 3, f"again {i}") for i in range(7)]
     await api.store_all(many() + common)
     answer = await ask(api, "patterns")

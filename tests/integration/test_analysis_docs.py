@@ -9,7 +9,8 @@ from tests.support.api import running_api
 from tests.support.engine import EngineProcess
 
 from logstream.api import analysis
-from logstream.query import discover, facets, histogram, pattern_report, values
+from logstream.query import discover, facets, histogram, values
+from logstream.query.patterns import counted
 from logstream.query.time import parse_time
 from logstream.record import Record, parse_level
 
@@ -50,6 +51,6 @@ def test_the_bounds_of_the_page_are_those_of_the_code():
         f"the newest {discover.SAMPLED_LINES:,} lines",
         f"more than the {discover.MAX_NAMES:,} metadata keys",
         f"({analysis.DEFAULT_PATTERNS}, at most {analysis.MAX_PATTERNS:,})",
-        f"The {pattern_report.MAX_SHAPES:,} most frequent shapes",
+        f"The {counted.MAX_SHAPES:,} most frequent shapes",
     ):
         assert text in PAGE.replace("\n", " "), text

@@ -154,6 +154,12 @@ def test_an_answer_says_when_it_is_cut(client: Client) -> None:
     assert client.query("| fields ms | limit 10", limit=10)["truncated"] is False
     assert len(client.query("| fields ms", limit=60)["rows"]) == 60
     assert client.query("| fields ms", limit=60)["truncated"] is False
+    # A chart leaves out its oldest rows, and stays ascending.
+    whole = client.query("| timechart 1s")
+    assert (len(whole["rows"]), whole["truncated"]) == (60, False)
+    assert whole["rows"] == sorted(whole["rows"])
+    cut = client.query("| timechart 1s", limit=10)
+    assert (cut["rows"], cut["truncated"]) == (whole["rows"][-10:], True)
 
 
 def test_the_body_of_a_post_asks_the_same(client: Client) -> None:

@@ -105,6 +105,17 @@ def test_timechart(ask: Ask) -> None:
     assert sum(n for _, n in ask("| timechart 30s")) == 200
 
 
+def test_a_timechart_that_is_cut_keeps_the_newest_rows(table: Table) -> None:
+    for query in ("timechart 1s count() by level", "timechart 7s count(), avg(ms) by user | where count()>0",
+                  "timechart 10s | fields count()"):  # fmt: skip
+        whole = table.ask(f"| {query}")[1]
+        assert len(whole) > 10, query
+        assert table.ask(f"| {query}", limit=10)[1] == whole[-10:], query
+        assert table.ask(f"| {query} | limit 20", limit=10)[1] == whole[:10], query
+    by_count = table.ask("| timechart 10s | sort -count()")[1]
+    assert table.ask("| timechart 10s | sort -count()", limit=10)[1] == by_count[:10]
+
+
 def test_top_and_rare(table: Table) -> None:
     columns, rows = table.ask("| top 3 user")
     counted = Counter(r.metadata["user"] for r in POOL if "user" in r.metadata)

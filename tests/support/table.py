@@ -68,6 +68,8 @@ class Table:
         rows = self.query(statement.sql, statement.parameters)
         if statement.patterns is not None:
             rows = finish(rows, statement.patterns).rows
+        if statement.backwards:
+            rows = rows[::-1]
         assert all(len(row) == len(statement.columns) for row in rows)
         return statement.columns, rows
 

@@ -92,4 +92,7 @@ class AnalysisReader:
             loop = asyncio.get_running_loop()
             patterned = await loop.run_in_executor(self._executor, finish, rows, made.patterns)
             rows, rest = patterned.rows, patterned.rest
-        return Answer(made.columns, rows[:limit], truncated=len(rows) > limit or rest > 0)
+        shown = rows[:limit]
+        if made.backwards:
+            shown = shown[::-1]
+        return Answer(made.columns, shown, truncated=len(rows) > limit or rest > 0)

@@ -67,18 +67,14 @@ class LogReader:
         """Lines per minute in ascending order, minutes without lines left out; the newest `limit` minutes."""
         table = f"{stream.database}.{TABLE}"
         counts = rollup.source(table, logs)
-        condition = where(logs)
-        sql, parameters = (
-            (f"SELECT minute, sum(lines) FROM {counts.sql} GROUP BY minute", counts.parameters)  # noqa: S608
-            if counts is not None
-            else (
-                f"SELECT {MINUTE} AS minute, count() FROM {table} WHERE {condition.sql} GROUP BY minute",  # noqa: S608
-                condition.parameters,
-            )
-        )
+        if counts is not None:
+            sql = f"SELECT minute, sum(lines) FROM {counts.sql} GROUP BY minute"  # noqa: S608
+        else:
+            counts = where(logs)
+            sql = f"SELECT {MINUTE} AS minute, count() FROM {table} WHERE {counts.sql} GROUP BY minute"  # noqa: S608
         rows = await self._store.query(
             f"{sql} ORDER BY minute DESC LIMIT {{limit:UInt32}}",
-            {**parameters, "limit": limit},
+            {**counts.parameters, "limit": limit},
             settings=self._limits.settings,
         )
         return [MinuteCount(minute, count) for minute, count in reversed(rows.rows)]

@@ -9,17 +9,13 @@ from dataclasses import dataclass
 from logstream.query.filter import LogFilter
 from logstream.query.limits import QueryLimits
 from logstream.query.logs import where
-from logstream.query.patterns import Pattern, Seen, Template, shape_sql, summarise
+from logstream.query.patterns import Pattern, Seen, Template, summarise
+from logstream.query.patterns.counted import counted_sql, example_sql
 from logstream.query.patterns.shape import MASK
 from logstream.query.period import Period, within
 from logstream.storage.store import Store
 from logstream.stream import Stream
 
-MAX_SHAPES = 10_000
-"""The most frequent shapes that patterns are made of."""
-_MAX_GROUPS = 30_000
-"""Shapes that are counted at all: with a shape and an example of about 1 KiB each this bounds the memory."""
-EXAMPLE_CHARACTERS = 1_024
 _MAX_WORDS = 6
 _MAX_WORD = 100
 
@@ -54,15 +50,13 @@ class PatternReader:
         """The patterns of `period` and of the period of the same length before it, learnt together."""
         before = period.before()
         condition = where(within(logs, Period(min(before.start, period.start), period.end)))
-        example = f"substringUTF8(message, 1, {EXAMPLE_CHARACTERS})"
         now = "timestamp >= fromUnixTimestamp64Nano({period:Int64}, 'UTC')"
         answer = await self._store.query(
-            # The empty grouping set counts the lines whose shape is beyond the bound, too, in the same pass.
-            f"SELECT {shape_sql('message')} AS shape, grouping(shape) AS every, countIf({now}) AS present, "  # noqa: S608
-            f"count() - present AS past, argMax({example}, timestamp) FROM {stream.database}.logs "
-            f"WHERE {condition.sql} GROUP BY GROUPING SETS ((shape), ()) "
-            f"ORDER BY every DESC, present + past DESC, shape LIMIT {MAX_SHAPES + 1} "
-            f"SETTINGS max_rows_to_group_by = {_MAX_GROUPS}, group_by_overflow_mode = 'any'",
+            counted_sql(
+                "message",
+                f"{stream.database}.logs WHERE {condition.sql}",
+                [f"countIf({now})", f"countIf(NOT {now})", f"argMax({example_sql('message')}, timestamp)"],
+            ),
             {**condition.parameters, "period": period.start},
             settings=self._limits.settings,
         )

@@ -10,7 +10,8 @@ from logstream.query.language import nodes as n
 from logstream.query.language.errors import QuerySyntaxError
 from logstream.query.language.result import Column
 from logstream.query.language.select import predicate
-from logstream.query.patterns import Seen, shape_sql, summarise
+from logstream.query.patterns import Seen, summarise
+from logstream.query.patterns.counted import counted_sql, example_sql
 from logstream.record import Record
 
 COLUMNS: tuple[Column, ...] = (
@@ -19,13 +20,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("percent", "number"),
     Column("example", "text"),
 )
-MAX_SHAPES = 10_000
-"""The most frequent shapes that patterns are made of."""
 MAX_SECONDS = 2.0
 """CPU that one filter behind `patterns` may take: a thread cannot be cancelled."""
-_MAX_GROUPS = 30_000
-"""Shapes that are counted at all: with a shape and an example of about 1 KiB each this bounds the memory."""
-_EXAMPLE_CHARACTERS = 1_024
 
 Row = tuple[Any, ...]
 
@@ -47,13 +43,7 @@ def count_sql(messages: str) -> str:
 
     Its rows are (shape, 0 or 1 for the one row that counts all, count, example), that one row first.
     """
-    return (
-        # The empty grouping set counts the lines whose shape is beyond the bound, too, in the same pass.
-        f"SELECT {shape_sql('m')} AS r0, grouping(r0) AS r1, count() AS r2, "  # noqa: S608
-        f"any(substringUTF8(m, 1, {_EXAMPLE_CHARACTERS})) AS r3 FROM ({messages}) GROUP BY GROUPING SETS ((r0), ()) "
-        f"ORDER BY r1 DESC, r2 DESC, r0 LIMIT {MAX_SHAPES + 1} "
-        f"SETTINGS max_rows_to_group_by = {_MAX_GROUPS}, group_by_overflow_mode = 'any'"
-    )
+    return counted_sql("m", f"({messages})", ["count()", f"any({example_sql('m')})"])
 
 
 def steps(pipe: n.Patterns, behind: Sequence[n.Pipe]) -> Steps:

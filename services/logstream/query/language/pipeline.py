@@ -38,12 +38,16 @@ Step = n.Stats | n.Timechart | n.Top | n.Fields | n.Sort | n.Limit | n.Extract |
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """columns: of the answer, in order. patterns: what makes the answer of what `sql` gives; None: that is it."""
+    """columns: of the answer, in order. patterns: what makes the answer of what `sql` gives; None: that is it.
+
+    backwards: the rows come in the reverse of their order, so that a limit leaves out the first and not the last.
+    """
 
     sql: str
     parameters: dict[str, object]
     columns: tuple[Column, ...]
     patterns: Steps | None = None
+    backwards: bool = False
 
 
 _LINE: dict[str, Value] = {
@@ -68,7 +72,7 @@ class _State:
 
     fields: what pipes to come can name, in order. lines: whether any other name is a metadata key. aggregated: whether
     rows are groups already, of `group` (none: one row). having: conditions on groups. limit: rows, None when not
-    limited yet. count: the number of lines in a group.
+    limited yet. count: the number of lines in a group. chart: whether the order is by time, ascending.
     """
 
     source: str
@@ -81,6 +85,7 @@ class _State:
     order: tuple[_Key, ...] = ()
     limit: int | None = None
     count: str = "count()"
+    chart: bool = False
 
     def select(self, columns: list[str]) -> str:
         sql = f"SELECT {', '.join(columns)} FROM {self.source}"  # noqa: S608 — our own names and parameters
@@ -100,8 +105,8 @@ def compile_query(
 
     counts: the same lines as a table of counts, with the filter of `query` and `where` applied, to be read instead: its
     columns are lines and what `counted_by` names. limit: the most rows the answer may have. Lines come newest first
-    where no pipe says otherwise. Raises QuerySyntaxError for a field that an earlier pipe has left out, and for what
-    cannot be computed of a field.
+    where no pipe says otherwise; of a chart over time the newest rows are kept. Raises QuerySyntaxError for a field
+    that an earlier pipe has left out, and for what cannot be computed of a field.
     """
     compiler = _Compiler(table, Parameters())
     condition = filter_sql(query.filter, compiler.parameters)
@@ -115,10 +120,13 @@ def compile_query(
             left = steps(pipe, query.pipes[place:])
             return Statement(compiler.shapes(state, pipe), compiler.values(where), left.columns, left)
         state = compiler.apply(state, pipe)
+    backwards = state.chart and state.limit is None
+    if backwards:
+        state = replace(state, order=tuple(_Key(key.sql, " DESC NULLS FIRST") for key in state.order))
     state = replace(state, limit=min(limit, state.limit or limit))
     sql = state.select([f"{value.sql} AS r{i}" for i, value in enumerate(state.fields.values())])
     columns = tuple(Column(name, value.kind) for name, value in state.fields.items())
-    return Statement(sql, compiler.values(where), columns)
+    return Statement(sql, compiler.values(where), columns, backwards=backwards)
 
 
 class _Compiler:
@@ -270,7 +278,9 @@ class _Compiler:
         group = tuple(value.sql for _, _, value in keys)
         order = tuple(_Key(self._sortable(value)) for _, _, value in keys)
         fields = _columns(_groups(keys) + results)
-        return replace(state, fields=fields, lines=False, aggregated=True, group=group, order=order)
+        return replace(
+            state, fields=fields, lines=False, aggregated=True, group=group, order=order, chart=chart is not None
+        )
 
     def _aggregate(self, state: _State, function: n.Function, aggregate: n.Aggregate) -> Value:
         argument = aggregate.argument
@@ -305,6 +315,7 @@ class _Compiler:
             group=group,
             order=(_Key(state.count, "" if pipe.rare else " DESC"), *map(_Key, group)),
             limit=pipe.limit,
+            chart=False,
         )
 
     def _sorted(self, state: _State, keys: tuple[n.SortKey, ...]) -> _State:
@@ -316,7 +327,7 @@ class _Compiler:
                 # Numbers first and as numbers, then everything else as text.
                 order.append(_Key(self._as_number(value.sql), f"{direction} NULLS LAST"))
             order.append(_Key(self._sortable(value), direction))
-        return replace(state, order=(*order, *state.order))
+        return replace(state, order=(*order, *state.order), chart=False)
 
     def _extracted(self, state: _State, pipe: n.Extract) -> _State:
         source = self._single(state, pipe.source)
