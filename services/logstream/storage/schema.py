@@ -11,6 +11,8 @@ BUCKET = f"intDiv(toUnixTimestamp64Nano(timestamp), {BUCKET_NS})"
 
 Not toStartOfInterval: bounds on it are not recognised as bounds on the key, and every granule is read.
 """
+
+
 def bucket(ns: int) -> int:
     """The bucket of a time: as the engine divides, towards zero."""
     return ns // BUCKET_NS if ns >= 0 else -(-ns // BUCKET_NS)
