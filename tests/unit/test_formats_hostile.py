@@ -56,6 +56,24 @@ def test_no_word_of_plain_lines_is_lost(lines: list[str]) -> None:
     assert kept == " ".join(lines).split()
 
 
+TIMES = [
+    "2020-03-01 10:00:05", "[2020-03-01 10:00:05]", "2020-13-45 10:00:00", "9999-01-01 00:00:00", "11:30:00",
+    "03-17 11:30:00", "Jun 14 15:16:01", "Jun 31 10:00:00", "081109 203615", "1672531200", "99/99/9999 99:99:99",
+    "10/Oct/2000:13:55:36 -0700", "I0102 15:04:05.000123", "Sun Dec 04 04:47:44 2005", "INFO", "[error]", "-", "|",
+]  # fmt: skip
+
+
+@given(st.lists(st.lists(st.one_of(st.just("word"), st.sampled_from(TIMES)), min_size=1, max_size=8), max_size=6))
+def test_no_word_beside_times_is_lost(shapes: list[list[str]]) -> None:
+    lines = [
+        " ".join(f"word{i}x{j}." if part == "word" else part for j, part in enumerate(shape))
+        for i, shape in enumerate(shapes)
+    ]
+    kept = " ".join(" ".join((e.message, *e.metadata.values())) for e in events(lines, detect(lines, NOW)))
+    missing = [w for line in lines for w in line.split() if w.startswith("word") and w.rstrip(".") not in kept]
+    assert missing == []
+
+
 UNITS = [
     "a", " ", "a ", "a:", "a::", "[", "]", "[]", "[a", "(a", "a=", 'a="', 'a="\\', '"', "\\", '\\"', "1", "1 ", "a.",
     "a@", "| ", "- ", ": ", "<1>", "\t", "a[1] ", '[x a="b"]', "INFO ", "12:00:00 ", "{", '{"a":', "[[a]",

@@ -118,8 +118,7 @@ class TextFormat:
             if (value := values[index]) and not (dashed and value.strip() == "-"):
                 metadata[name] = value
         if self._before:
-            prefix, between = (values[at[name]] if name in at else "" for name in ("prefix", "between"))
-            _keep_before(prefix or "", between or "", line[found.end("t") :], metadata)
+            self._keep_before(found, metadata)
         message = values[at["message"]] or ""
         if self._rare:
             timestamp, level = self._finish(values, metadata, timestamp, level)
@@ -130,6 +129,20 @@ class TextFormat:
             # A date that cannot be: what it was is for people to tell.
             message = line
         return Parsed(timestamp, level, service, message, metadata)
+
+    def _keep_before(self, found: re.Match[str], metadata: dict[str, str]) -> None:
+        """The words before the timestamp. Those between two times only where they neither are the date again nor stand
+        behind the second time once more.
+        """
+        prefix = found["prefix"].rstrip() if "prefix" in self._at else ""
+        if prefix == "-":
+            prefix = ""
+        if "between" in self._at:
+            behind = found.string[found.end("t") :]
+            words = (w for w in found["between"].split() if w not in behind and not _DATE.fullmatch(w))
+            prefix = " ".join((prefix, *words)).strip()
+        if prefix:
+            metadata["prefix"] = prefix
 
     def _finish(
         self, values: tuple[str | None, ...], metadata: dict[str, str], timestamp: int | None, level: int | None
@@ -157,16 +170,6 @@ class TextFormat:
 
 
 _DATE = re.compile(r"\d{2,4}[-./]\d\d[-./]\d{2,4}", re.ASCII)
-
-
-def _keep_before(prefix: str, between: str, behind: str, metadata: dict[str, str]) -> None:
-    """The words before the timestamp. Those between two times only where they neither are the date again nor stand
-    `behind` the second time once more.
-    """
-    words = prefix.split()
-    words += (word for word in between.split() if word not in behind and not _DATE.fullmatch(word))
-    if words and words != ["-"]:
-        metadata["prefix"] = " ".join(words)
 
 
 _UNESCAPE = re.compile(r"\\(.)", re.DOTALL)
