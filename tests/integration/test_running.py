@@ -1,8 +1,10 @@
 """Reads under way on the real engine: seen, cancelled, limited, and ended when their client leaves."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -10,6 +12,7 @@ from tests.support.api import Api
 from tests.support.engine import EngineProcess
 from tests.support.reads import api_with_slow_route, in_engine, until_in_engine, until_queries
 
+from logstream.api import answer
 from logstream.auth.principal import Scope
 from logstream.record import Level, Record
 from logstream.settings import ApiSettings
@@ -212,3 +215,25 @@ async def test_one_caller_leaves_turns_to_others(
         await asyncio.gather(*greedy, return_exceptions=True)
         await until_in_engine(api, 0)
         assert (await api.get("/logs")).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["logs", "stats", "search", "histogram", "facets", "fields", "patterns", "query"])
+async def test_answers_are_written_in_a_thread_within_the_read(
+    api: Api, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    names: list[tuple[str, ...]] = []
+    written = answer._written
+
+    def seen(*args: Any) -> tuple[bytes, bool]:
+        loop = asyncio.run_coroutine_threadsafe(api.get("/api/v1/queries"), running)
+        kinds = [query["kind"] for query in loop.result(15).json()["queries"]]
+        names.append((threading.current_thread().name, *kinds))
+        return written(*args)
+
+    running = asyncio.get_running_loop()
+    monkeypatch.setattr(answer, "_written", seen)
+    found = await api.get(f"/{path}" if path in ("logs", "stats") else f"/api/v1/{path}")
+    assert found.status_code == 200
+    ((thread, kind),) = names
+    assert kind == path
+    assert thread != threading.main_thread().name

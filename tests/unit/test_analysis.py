@@ -12,7 +12,7 @@ from logstream.query.language import nodes, parse
 from logstream.query.limits import QueryLimits
 from logstream.query.pattern_report import query_of
 from logstream.query.patterns import learn, shape_of
-from logstream.query.period import Period, period_of
+from logstream.query.period import Period, begun, period_of
 from logstream.query.time import MAX_NS, MIN_NS
 from logstream.record import Record
 
@@ -59,6 +59,16 @@ def test_a_period_is_the_last_hour_unless_said_otherwise():
         period_of(LogFilter(start=now + 1), limits, now)
     with pytest.raises(InvalidValue):
         period_of(LogFilter(start=0), QueryLimits(span_ns=HOUR), now)
+
+
+def test_lines_begin_an_hour_before_their_end_which_may_stay_open():
+    now = 1_700_000_000 * SECOND
+    assert begun(LogFilter(), QueryLimits(), now) == LogFilter(start=now - HOUR)
+    assert begun(LogFilter(end=5), QueryLimits(), now) == LogFilter(start=5 - HOUR, end=5)
+    assert begun(LogFilter(start=now + 1), QueryLimits(), now) == LogFilter(start=now + 1)
+    for logs in (LogFilter(start=0), LogFilter(start=6, end=5)):
+        with pytest.raises(InvalidValue):
+            begun(logs, QueryLimits(span_ns=HOUR), now)
 
 
 @given(times, times)
