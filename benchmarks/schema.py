@@ -73,7 +73,7 @@ class Variant:
     without: tuple[str, ...] = ()
 
 
-_TOKENS = "lower(message) TYPE tokenbf_v1(32768, 3, 0) GRANULARITY 1"
+_TOKENS = "lower(message) TYPE tokenbf_v1(32768, 2, 0) GRANULARITY 1"
 _AT_ONCE = {"materialize_skip_indexes_on_insert": "1"}
 _TEXT = _replace((_TOKENS, "message TYPE text(tokenizer = splitByNonAlpha, preprocessor = lower(message))"))
 _KEY = "intDiv(toUnixTimestamp64Nano(timestamp), 300000000000), service, timestamp"
@@ -97,7 +97,8 @@ VARIANTS: dict[str, Variant] = {
     "horizontal merges": Variant((_settings(enable_vertical_merge_algorithm=0),)),
     "size streams": Variant((_settings(string_serialization_version="with_size_stream"),)),
     "no fsync": Variant((_settings(fsync_after_insert=0, fsync_part_directory=0),)),
-    "LZ4": Variant((_replace(("ZSTD(1)", "LZ4")),)),
+    "LZ4": Variant((_replace(("ZSTD(1)", "LZ4"), ("CODEC(Default)", "CODEC(LZ4)")),)),
+    "ZSTD at once": Variant((_replace(("CODEC(Default)", "CODEC(ZSTD(1))")),)),
     "order by timestamp": Variant((_replace((_KEY, "timestamp")),)),
     "bucketed map": Variant(
         (
@@ -107,7 +108,7 @@ VARIANTS: dict[str, Variant] = {
         )
     ),
     "small filters": Variant(
-        (_replace((_TOKENS, _TOKENS.replace("32768, 3", "16384, 2")), ("bloom_filter(0.002)", "bloom_filter(0.01)")),)
+        (_replace((_TOKENS, _TOKENS.replace("32768", "16384")), ("bloom_filter(0.005)", "bloom_filter(0.01)")),)
     ),
     "no words": Variant(without=("words",)),
     "no pairs": Variant(without=("pairs",)),

@@ -75,8 +75,8 @@ CREATE TABLE IF NOT EXISTS {database}.logs
     timestamp DateTime64(9, 'UTC') CODEC(GCD, Delta(8), ZSTD(1)),
     service LowCardinality(String) CODEC(ZSTD(1)),
     level Enum8('trace' = 1, 'debug' = 2, 'info' = 3, 'warn' = 4, 'error' = 5, 'fatal' = 6) CODEC(ZSTD(1)),
-    message String CODEC(ZSTD(1)),
-    metadata Map(LowCardinality(String), String) CODEC(ZSTD(1)),
+    message String CODEC(Default),
+    metadata Map(LowCardinality(String), String) CODEC(Default),
     trace_id String CODEC(ZSTD(1)),
     span_id String CODEC(ZSTD(1)),
     received_at DateTime64(9, 'UTC') CODEC(GCD, Delta(8), ZSTD(1)),
@@ -85,8 +85,8 @@ CREATE TABLE IF NOT EXISTS {database}.logs
     partition UInt16 CODEC(ZSTD(1)),
     offset UInt64 CODEC(DoubleDelta, ZSTD(1)),
     row UInt32 CODEC(T64, ZSTD(1)),
-    INDEX message_words lower(message) TYPE tokenbf_v1(32768, 3, 0) GRANULARITY 1,
-    INDEX metadata_values mapValues(metadata) TYPE bloom_filter(0.002) GRANULARITY 1,
+    INDEX message_words lower(message) TYPE tokenbf_v1(32768, 2, 0) GRANULARITY 1,
+    INDEX metadata_values mapValues(metadata) TYPE bloom_filter(0.005) GRANULARITY 1,
     INDEX offsets offset TYPE minmax GRANULARITY 8
 )
 ENGINE = MergeTree
@@ -107,7 +107,7 @@ SETTINGS
 ADD_INDEXES = (
     f"""
 ALTER TABLE {{database}}.logs
-    ADD COLUMN IF NOT EXISTS pairs Array(LowCardinality(String)) MATERIALIZED {PAIRS} CODEC(ZSTD(1)) AFTER metadata
+    ADD COLUMN IF NOT EXISTS pairs Array(LowCardinality(String)) MATERIALIZED {PAIRS} CODEC(Default) AFTER metadata
 """,
     "ALTER TABLE {database}.logs ADD INDEX IF NOT EXISTS pairs pairs TYPE text(tokenizer = 'array')",
     "ALTER TABLE {database}.logs ADD INDEX IF NOT EXISTS traces trace_id TYPE bloom_filter(0.01) GRANULARITY 1",

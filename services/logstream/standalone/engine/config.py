@@ -24,6 +24,11 @@ _CACHES = {
     "compiled_expression_cache_size": 8 * MIB,
     "mmap_cache_size": 64,
 }
+# Parts are written with LZ4 and become ZSTD by their first merge into a larger one: the columns that say Default.
+_COMPRESSION = (
+    "<compression><case><min_part_size>20000000</min_part_size><min_part_size_ratio>0</min_part_size_ratio>"
+    "<method>zstd</method><level>1</level></case></compression>"
+)
 _POOLS = {
     "background_pool_size": 2,
     "background_merges_mutations_concurrency_ratio": 1,
@@ -70,7 +75,7 @@ def server_config(settings: EngineSettings, *, users: Path | None = None) -> str
         **_POOLS,
     }
     lines = [f"  <{name}>{escape(str(value))}</{name}>" for name, value in server.items()]
-    return "\n".join(["<clickhouse>", *lines, "</clickhouse>", ""])
+    return "\n".join(["<clickhouse>", *lines, f"  {_COMPRESSION}", "</clickhouse>", ""])
 
 
 def statement_defaults(settings: EngineSettings) -> dict[str, str]:
