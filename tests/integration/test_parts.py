@@ -117,6 +117,21 @@ async def test_it_looks_again_by_itself_and_forgets_parts_that_are_gone(store: S
     await _until(lambda: len(times.within(STREAM, everything)) == 1)
 
 
+async def test_where_the_store_does_not_tell_reads_go_on_without() -> None:
+    clock = ManualClock()
+    away = await Store.connect(StoreSettings(url="http://127.0.0.1:9"))
+    times = PartTimes(away, clock)
+    assert times.within(STREAM, Period(0, 1)) == ()
+    await _until(lambda: not times._looking)
+    assert times.within(STREAM, Period(0, 1)) == ()
+    assert not times._looking, "it asks again for every read"
+    clock.advance(parts.REFRESH_SECONDS + 1)
+    times.within(STREAM, Period(0, 1))
+    assert times._looking
+    await times.close()
+    await away.close()
+
+
 async def _until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
         while not true():

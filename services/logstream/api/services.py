@@ -65,6 +65,7 @@ class Services:
         """End all tails; their clients reconnect with their cursors."""
         for tail in self._tails.values():
             await tail.close()
+        await self.times.close()
 
 
 def query_limits(settings: ApiSettings) -> QueryLimits:

@@ -12,12 +12,12 @@ from logstream.query.logs import where
 from logstream.query.place import ASCENDING, DESCENDING, LINE, Line, Place, beyond
 from logstream.query.search import read_lines
 from logstream.query.time import MAX_NS, MIN_NS
+from logstream.storage.schema import MINUTE_NS
 from logstream.storage.store import Store
 from logstream.stream import Stream
 
-_MINUTE_NS = 60 * 10**9
 # Near lines come first: each window begins where the one before ended, and the first that has enough is the last read.
-_WINDOWS_NS = tuple(minutes * _MINUTE_NS for minutes in (5, 60, 6 * 60, 24 * 60, 7 * 24 * 60))
+_WINDOWS_NS = tuple(minutes * MINUTE_NS for minutes in (5, 60, 6 * 60, 24 * 60, 7 * 24 * 60))
 MAX_VALUE = 4_096
 """Characters of a value that lines are compared by."""
 

@@ -70,6 +70,13 @@ class PartTimes:
             name for name, (first, last) in known.times.items() if period.start <= first and last <= period.end
         )
 
+    async def close(self) -> None:
+        """End what looks at the moment."""
+        looking = list(self._looking.values())
+        for task in looking:
+            task.cancel()
+        await asyncio.gather(*looking, return_exceptions=True)
+
     async def look(self, stream: Stream) -> None:
         """Look now. Raises StoreUnavailable."""
         known = self._known.setdefault(stream, _Known())
@@ -91,8 +98,8 @@ class PartTimes:
         try:
             await self.look(stream)
         except LogStreamError:
-            # It only makes reads faster; the next one tries again.
-            self._known.pop(stream, None)
+            # It only makes reads faster. Not every read is to try again where the store will not tell.
+            self._known[stream].looked_at = self._clock.monotonic()
 
     async def _times(self, stream: Stream, part: str) -> tuple[int, int] | None:
         """The first and the last time of `part`, read from its first and last buckets, which its key index names."""

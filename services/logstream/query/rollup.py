@@ -18,7 +18,7 @@ def source(table: str, logs: LogFilter) -> Condition | None:
     counts = halves(table, logs)
     if counts is None:
         return None
-    return Condition(f"({' UNION ALL '.join(one.sql[1:-1] for one in counts)})", counts[0].parameters)
+    return Condition(f"({' UNION ALL '.join(one.sql for one in counts)})", counts[0].parameters)
 
 
 def halves(table: str, logs: LogFilter) -> tuple[Condition, ...] | None:
