@@ -22,6 +22,7 @@
 
     StoreRefused (not an answer)    ClickHouse will never take this block: bisect it
     OffsetOutOfRange (not an answer) the log no longer, or not yet, has this offset
+    Fenced (not an answer)          the partition belongs to another member of the group now
     StartupError (not an answer)    one clear sentence, then exit status 1
 
 One table maps code to status (`status` on each class); one handler (`logstream.web`) turns an error into
@@ -184,6 +185,12 @@ class OffsetOutOfRange(LogStreamError):
         super().__init__(message)
         self.beginning = beginning
         self.end = end
+
+
+class Fenced(LogStreamError):
+    """The partition is not ours any more, or its topic was made anew: stop at once, keep nothing of it."""
+
+    code = "fenced"
 
 
 class StartupError(LogStreamError):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from logstream.bus.header import Header, Kind, Segment, decode
-from logstream.bus.protocol import Bus, Claim, Committed, LedgerEntry, Outcome
+from logstream.bus.protocol import Bus, Claim, Committed, LedgerEntry, Outcome, Settled
 from logstream.bus.sqlite import SqliteBus
 from logstream.clock import NS_PER_SECOND, ManualClock
 from logstream.errors import KeyReused, LogStreamError, NotFound, OffsetOutOfRange
@@ -67,6 +67,10 @@ def claim(key: str, body: str = "body") -> Claim:
 
 async def payloads(bus: Bus, offset: int = 0, max_bytes: int = MIB, topic: str = TOPIC) -> list[bytes]:
     return [bytes(decode(m.value)[1]) for m in await bus.read(topic, 0, offset, max_bytes=max_bytes)]
+
+
+def settled(offset: int, **outcomes: Outcome) -> Settled:
+    return Settled(offset, offset, {(key_id, 0): outcome for key_id, outcome in outcomes.items()})
 
 
 def entry(entries: object, key_id: str = "key1") -> LedgerEntry:
@@ -274,12 +278,12 @@ async def test_the_ledger_adds_up_at_every_step(world: World) -> None:
     await bus.publish(TOPIC, header(4, "a"), b"")
     await consumer.commit(0, Committed(0, "plan"))
     await check(LedgerEntry("a", 8, 0, 2, 0, 6), LedgerEntry("b", 6, 0, 3, 0, 3))
-    await consumer.commit(0, Committed(1), {"a": Outcome(stored=2), "b": Outcome(stored=1, dead_lettered=2)})
+    await consumer.commit(0, Committed(1), settled(0, a=Outcome(stored=2), b=Outcome(stored=1, dead_lettered=2)))
     await check(LedgerEntry("a", 8, 2, 2, 0, 4), LedgerEntry("b", 6, 1, 3, 2, 0))
     bus = await world.restart()
     await check(LedgerEntry("a", 8, 2, 2, 0, 4), LedgerEntry("b", 6, 1, 3, 2, 0))
     consumer = await bus.consumer(TOPIC, "g")
-    await consumer.commit(0, Committed(2), {"a": Outcome(stored=4)})
+    await consumer.commit(0, Committed(2), settled(1, a=Outcome(stored=4)))
     await check(LedgerEntry("a", 8, 6, 2, 0, 0), LedgerEntry("b", 6, 1, 3, 2, 0))
 
 

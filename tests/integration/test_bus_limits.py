@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from logstream.bus.header import Header, Kind, Segment
-from logstream.bus.protocol import Claim, Committed, Outcome
+from logstream.bus.protocol import Claim, Committed, Outcome, Settled
 from logstream.bus.sqlite import SqliteBus, retention
 from logstream.bus.sqlite.schema import FILE
 from logstream.clock import Clock, ManualClock
@@ -66,7 +66,7 @@ async def test_a_full_log_refuses_until_something_is_consumed(tmp_path: Path) ->
         assert caught.value.retry_after >= 1
         end = (await bus.offsets(TOPIC, 0)).end
         assert (await bus.ledger(TOPIC))[0].accepted == end
-        await consumer.commit(0, Committed(5), {"key1": Outcome(stored=5)})
+        await consumer.commit(0, Committed(5), Settled(0, 4, {("key1", 0): Outcome(stored=5)}))
         assert (await bus.publish(TOPIC, header(), bytes(100 * KIB))).offset == end
     async with opened(tmp_path, max_bytes=MIB) as bus:
         # What waits is known again after a restart.
@@ -181,7 +181,7 @@ async def test_below_the_disk_floor_ingestion_stops_and_the_rest_goes_on(tmp_pat
             await bus.publish(TOPIC, header(), b"x")
         with pytest.raises(BusFull):
             await bus.check()
-        await consumer.commit(0, Committed(1), {"key1": Outcome(stored=1)})
+        await consumer.commit(0, Committed(1), Settled(0, 0, {("key1", 0): Outcome(stored=1)}))
         await bus.publish(LETTERS, header(kind=Kind.DEAD_LETTER), b"x")
         assert len(await bus.read(TOPIC, 0, 0, max_bytes=1)) == 1
         free = 1 << 30

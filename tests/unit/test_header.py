@@ -1,5 +1,7 @@
 """The wire form of a bus record."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +10,7 @@ from logstream.bus.header import (
     Header,
     Kind,
     MalformedRecord,
+    NewerVersion,
     Segment,
     decode,
     decode_segments,
@@ -27,6 +30,7 @@ def headers(draw: st.DrawFn) -> Header:
     return Header(
         sum(s.rows for s in parts), draw(int64), draw(int64), draw(int64), parts,
         draw(st.binary(min_size=16, max_size=16)), draw(st.sampled_from(Kind)),
+        draw(st.just(bytes(16)) | st.binary(min_size=16, max_size=16)),
     )  # fmt: skip
 
 
@@ -79,10 +83,39 @@ def test_what_is_refused(change, why) -> None:  # type: ignore[no-untyped-def]
 
 def test_a_longer_header_of_a_later_revision_is_skipped() -> None:
     value = encode(Header(1, 1, 2, 3, (Segment("k", 1),)), b"")
-    longer = value[:4] + (len(value) + 3).to_bytes(4, "little") + value[8:] + b"new" + b"payload"
+    unknown, fingerprint = b"\x07\x03\x00new", b"\x01\x10\x00" + bytes(range(16))
+    added = unknown + fingerprint + unknown
+    longer = value[:4] + (len(value) + len(added)).to_bytes(4, "little") + value[8:] + added + b"payload"
     header, payload = decode(longer)
     assert header.segments == (Segment("k", 1),)
+    assert header.fingerprint == bytes(range(16))
     assert payload == b"payload"
+    assert decode_segments(wire_segments(longer)) == header.segments
+
+
+@pytest.mark.parametrize("damaged", [b"\x01", b"\x01\x0f\x00" + bytes(15), b"\x07\x04\x00abc"])
+def test_a_damaged_extension_is_refused(damaged: bytes) -> None:
+    value = encode(Header(1, 1, 2, 3, (Segment("k", 1),)), b"")
+    with pytest.raises(MalformedRecord, match=r"extension|cannot be read"):
+        decode(value[:4] + (len(value) + len(damaged)).to_bytes(4, "little") + value[8:] + damaged)
+
+
+def test_a_newer_version_is_told_from_damage() -> None:
+    value = encode(Header(1, 1, 2, 3, (Segment("k", 1),)), b"")
+    with pytest.raises(NewerVersion, match="upgrade"):
+        decode(value[:2] + b"\x02" + value[3:])
+    with pytest.raises(MalformedRecord) as caught:
+        decode(value[:2] + b"\x00" + value[3:])
+    assert not isinstance(caught.value, NewerVersion)
+
+
+def test_the_fingerprint_is_an_extension_that_older_readers_skip() -> None:
+    plain = Header(1, 1, 2, 3, (Segment("k", 1),))
+    value = encode(replace(plain, fingerprint=b"f" * 16), b"payload")
+    length = int.from_bytes(value[4:8], "little")
+    assert value[length - 19 : length] == b"\x01\x10\x00" + b"f" * 16
+    assert value[length:] == b"payload"
+    assert value[54 : length - 19] == encode(plain, b"")[54:]
 
 
 @given(st.binary(max_size=60))

@@ -117,7 +117,7 @@ async def test_a_block_of_its_own_carries_its_claim() -> None:
     published = await publisher(bus).publish(body, rows=1, low=3, high=4, key_id="k", received_at=5, claim=claim)
     assert published == Published(0, 0)
     [(header, _)] = bus.records
-    assert header == Header(1, 5, 3, 4, (Segment("k", 1),), claim.key)
+    assert header == Header(1, 5, 3, 4, (Segment("k", 1),), claim.key, fingerprint=claim.fingerprint)
 
 
 async def test_closing_publishes_what_waits_and_takes_no_more() -> None:

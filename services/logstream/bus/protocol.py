@@ -1,22 +1,25 @@
 """What a bus does. Two implementations, one contract suite (`tests/contracts/`): the embedded log in SQLite
 (`logstream.bus.sqlite`) and Kafka.
 
-Semantics are Kafka's: a topic has partitions, a partition has records with consecutive offsets from 0,
-records stay for a while after they were consumed, a consumer group has one committed position per partition
-with a short metadata string beside it.
+Semantics are Kafka's: a topic has partitions, a partition has records with rising offsets from 0 (consecutive,
+but for records that cannot be read), records stay for a while after they were consumed, a consumer group has one
+committed position per partition with a short metadata string beside it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from logstream.bus.header import Header
+from logstream.clock import NS_PER_SECOND
+
+NS_PER_MINUTE = 60 * NS_PER_SECOND
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """`incarnation` (random, 1 … 2³²−1) tells a topic from an earlier one of the same name, whose offsets
-    also began at 0."""
+    """`incarnation` (1 … 2³²−1) tells a topic from an earlier one of the same name, whose offsets also began
+    at 0: random, or taken from Kafka's topic id."""
 
     name: str
     incarnation: int
@@ -67,18 +70,46 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of rows of one API key in a committed range; feeds the ledger."""
+    """What became of rows of one API key; feeds the ledger."""
 
     stored: int = 0
     dead_lettered: int = 0
+    deduplicated: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A claim that a record of the log carries. received_at: the record's, ns."""
+
+    key: bytes
+    fingerprint: bytes
+    received_at: int
+
+
+def minute_of(received_at: int) -> int:
+    """Minutes since the epoch at `received_at` (ns): the ledger's unit of time."""
+    return received_at // NS_PER_MINUTE
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Records that came to their end: those at `first` … `last` of a partition.
+
+    outcomes: their rows, by API key and minute of the record's received_at. claims: those the records carry.
+    """
+
+    first: int
+    last: int
+    outcomes: Mapping[tuple[str, int], Outcome] = field(default_factory=dict)
+    claims: Sequence[Claimed] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
     """Per stream and key: accepted = stored + deduplicated + dead_lettered + in_flight, at every moment.
 
-    Counted in records since the topic was created. `in_flight` is counted from the records that wait, not
-    computed from the other terms.
+    `in_flight` is counted from the records that wait. On SQLite every other term has a counter of its own; on
+    Kafka `accepted` is what came to its end plus what is in flight, and `logstream verify` counts the records.
     """
 
     key_id: str
@@ -89,11 +120,49 @@ class LedgerEntry:
     in_flight: int
 
 
+class RebalanceListener(Protocol):
+    """Told when partitions come and go. Called one call at a time, from a task of the consumer's own, and not
+    before the call of `Bus.consumer` that it was given to has made the consumer."""
+
+    async def assigned(self, partitions: frozenset[int]) -> None:
+        """These are ours now, beside those we had."""
+        ...
+
+    async def revoked(self, partitions: frozenset[int]) -> None:
+        """These go to another member once this returns: finish and commit what is in flight, soon.
+
+        They may be lost already (commits then raise Fenced): after a silence longer than the group allows, or
+        when the topic was deleted.
+        """
+        ...
+
+
+class Journal(Protocol):
+    """What came to its end, kept with the data: Kafka's commits have no room for it.
+
+    Every method may raise StoreUnavailable.
+    """
+
+    async def record(self, topic: Topic, partition: int, settled: Settled) -> None:
+        """Keep `settled`, durably. Idempotent by (incarnation, partition, first)."""
+        ...
+
+    async def totals(self, topic: Topic, start_minute: int | None, end_minute: int | None) -> Mapping[str, Outcome]:
+        """By API key, of records received in [start_minute, end_minute) since the epoch; None: no bound."""
+        ...
+
+    async def claims(self, topic: Topic, partition: int, since_ns: int) -> Sequence[Claimed]:
+        """Claims of settled records received at `since_ns` or later, in the order of offsets."""
+        ...
+
+
 class Consumer(Protocol):
     """One member of a consumer group. Not safe for concurrent calls on the same partition."""
 
     @property
-    def topic(self) -> Topic: ...
+    def topic(self) -> Topic:
+        """Its incarnation changes when the topic is made anew: between `revoked` and `assigned`."""
+        ...
 
     def assignment(self) -> frozenset[int]:
         """The partitions this member owns now."""
@@ -107,10 +176,13 @@ class Consumer(Protocol):
         """As `Bus.read`."""
         ...
 
-    async def commit(self, partition: int, position: Committed, outcomes: Mapping[str, Outcome] | None = None) -> None:
-        """Store position, metadata and ledger outcomes (by key id) in one step, durably.
+    async def commit(self, partition: int, position: Committed, settled: Settled | None = None) -> None:
+        """Store position and metadata durably, and before them what came to its end.
 
-        Raises BusUnavailable; then nothing was stored, or all of it.
+        The embedded log stores all of it in one step. On Kafka `settled` goes to the Journal first, whose
+        idempotence makes a repeat harmless.
+        Raises BusUnavailable or StoreUnavailable, then nothing was stored, or all of it: ask again; Fenced: the
+        partition is not ours any more.
         """
         ...
 
@@ -120,19 +192,28 @@ class Consumer(Protocol):
 class Bus(Protocol):
     """A durable log. Every method may raise BusUnavailable."""
 
-    async def create_topic(self, name: str, *, partitions: int = 1) -> Topic:
-        """The topic, made when it is not there. Idempotent; the partitions of an existing topic stay."""
+    async def create_topic(self, name: str, *, partitions: int | None = None) -> Topic:
+        """The topic, made when it is not there. Idempotent; the partitions of an existing topic stay.
+
+        partitions: None means as the bus's settings have it (1 in the embedded log).
+        """
         ...
 
-    async def publish(self, topic: str, header: Header, payload: bytes, *, claim: Claim | None = None) -> Published:
+    async def publish(
+        self, topic: str, header: Header, payload: bytes, *, claim: Claim | None = None, partition: int | None = None
+    ) -> Published:
         """Append one record; returns once it is durable.
 
-        With a `claim` already used by a record of the same fingerprint, nothing is appended, the rows are
-        counted as deduplicated and the earlier place is returned. Claims are kept for the bus's
-        `idempotency_window`, at least ten minutes.
+        partition: where; None means the partition of the claim's hash when there is a claim, else spread.
 
-        Raises KeyReused (same claim key, other fingerprint), BusFull (size limit or disk floor),
-        BusUnavailable. Cancelling the call leaves it open whether the record was appended.
+        In the embedded log, with a `claim` already used by a record of the same fingerprint nothing is appended,
+        the rows are counted as deduplicated and the earlier place is returned. Claims are kept for the bus's
+        `idempotency_window`, at least ten minutes. On Kafka that holds for dead letters only; other records are
+        appended, and the processor drops the repeat, which finds the first one in the same partition.
+
+        Raises KeyReused (embedded log: same claim key, other fingerprint), TooLarge (one record larger than the
+        bus takes), BusFull (size limit or disk floor; on Kafka: too much waits for the broker), BusUnavailable.
+        Cancelling the call leaves it open whether the record was appended.
         """
         ...
 
@@ -142,7 +223,7 @@ class Bus(Protocol):
         """Records from `offset` on, in order: at least one when there is one, then no more than `max_bytes`.
 
         When there is none, waits up to `wait` seconds for one (woken by the append, not by polling), then
-        returns an empty sequence. Raises OffsetOutOfRange below the beginning or past the end.
+        returns an empty sequence. Raises OffsetOutOfRange below the beginning or past the end, NotFound.
         """
         ...
 
@@ -152,11 +233,18 @@ class Bus(Protocol):
         """As `Consumer.committed`, for any group and without joining it."""
         ...
 
-    async def consumer(self, topic: str, group: str) -> Consumer:
-        """Join `group`. Records a group has not yet consumed are kept until the log's size limit."""
+    async def consumer(self, topic: str, group: str, *, listener: RebalanceListener | None = None) -> Consumer:
+        """Join `group`. The embedded log keeps records a group has not yet consumed until its size limit.
+
+        Its only member owns every partition at once, and `listener.assigned` is called once; on Kafka
+        partitions come when the group has settled.
+        """
         ...
 
-    async def ledger(self, topic: str) -> Sequence[LedgerEntry]: ...
+    async def ledger(self, topic: str, *, start: int | None = None, end: int | None = None) -> Sequence[LedgerEntry]:
+        """By API key, of records received from `start` (ns, rounded down to a minute) to `end` (excluded,
+        rounded up); None: no bound. May raise StoreUnavailable on Kafka."""
+        ...
 
     async def check(self) -> None:
         """Raises BusUnavailable when a publish would fail now; for readiness."""

@@ -164,6 +164,7 @@ class Publisher:
             max_timestamp=high,
             segments=segments_of([(key_id, rows)]),
             idempotency_key=claim.key if claim is not None else NO_KEY,
+            fingerprint=claim.fingerprint if claim is not None else NO_KEY,
         )
         return await self._publish(header, body, claim)
 

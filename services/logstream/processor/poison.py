@@ -8,7 +8,7 @@ one came to their end. So a crash at any point repeats one INSERT under its toke
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from logstream.bus.protocol import Outcome
+from logstream.bus.protocol import Outcome, Settled, minute_of
 from logstream.errors import LogStreamError, StoreRefused, StoreUnavailable
 from logstream.processor import rows
 from logstream.processor.letter import Letter
@@ -57,7 +57,7 @@ class Poison:
                 limit *= 2
             doubtful = False
             row = last + 1
-        await self._worker.commit(self._item.offset + 1, await self._outcomes())
+        await self._worker.commit(Settled(self._item.offset, self._item.offset, await self._outcomes()))
 
     async def _insert(self, batch: Batch, first: int, last: int, *, doubtful: bool) -> None:
         worker = self._worker
@@ -68,7 +68,7 @@ class Poison:
         parts = seal(encode(_part(batch, first, last)), count, worker.source(self._item, first, last))
         await worker.insert(plan, parts, count, doubtful=doubtful)
 
-    async def _outcomes(self) -> dict[str, Outcome]:
+    async def _outcomes(self) -> dict[tuple[str, int], Outcome]:
         """Asked of the store itself, so that a restart in the middle does not matter."""
         worker = self._worker
 
@@ -82,8 +82,9 @@ class Poison:
                 raise StoreUnavailable(error.message) from error
 
         stored = await worker.retrying(ask)
+        minute = minute_of(self._header.received_at)
         return {
-            key_id: Outcome(stored=stored.get(key_id, 0), dead_lettered=sent - stored.get(key_id, 0))
+            (key_id, minute): Outcome(stored=stored.get(key_id, 0), dead_lettered=sent - stored.get(key_id, 0))
             for key_id, sent in self._sent().items()
         }
 
@@ -116,8 +117,9 @@ class Poison:
                 self._item.value,
             )
         )  # fmt: skip
-        outcomes = {key_id: Outcome(dead_lettered=sent) for key_id, sent in self._sent().items()}
-        await worker.commit(self._item.offset + 1, outcomes)
+        minute = minute_of(self._header.received_at)
+        outcomes = {(key_id, minute): Outcome(dead_lettered=sent) for key_id, sent in self._sent().items()}
+        await worker.commit(Settled(self._item.offset, self._item.offset, outcomes))
 
 
 def _part(batch: Batch, first: int, last: int) -> Batch:

@@ -3,11 +3,11 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from logstream import metrics
-from logstream.bus.protocol import Bus, Committed, Consumer, Outcome
+from logstream.bus.protocol import Bus, Committed, Consumer, Outcome, Settled, minute_of
 from logstream.clock import Clock
 from logstream.errors import BusUnavailable, LogStreamError, OffsetOutOfRange, StoreRefused, StoreUnavailable
 from logstream.logs import get_logger
@@ -200,7 +200,7 @@ class Worker:
             self._max_records = 1
         else:
             self._max_records = min(_MANY_RECORDS, self._max_records * 2)
-            await self.commit(plan.last + 1, _stored(items))
+            await self.commit(Settled(plan.first, plan.last, _stored(items)))
         finally:
             inserting.cancel()
             await asyncio.gather(inserting, return_exceptions=True)
@@ -276,15 +276,15 @@ class Worker:
         """Make `plan` durable before its INSERT is sent."""
         await self._commit(Committed(plan.first, plan.dump()), None)
 
-    async def commit(self, offset: int, outcomes: Mapping[str, Outcome]) -> None:
-        """All before `offset` came to its end."""
-        await self._commit(Committed(offset, idle(self.incarnation)), outcomes)
+    async def commit(self, settled: Settled) -> None:
+        """All up to the end of `settled` came to its end."""
+        await self._commit(Committed(settled.last + 1, idle(self.incarnation)), settled)
 
-    async def _commit(self, position: Committed, outcomes: Mapping[str, Outcome] | None) -> None:
+    async def _commit(self, position: Committed, settled: Settled | None) -> None:
         backoff = self._backoff()
         while True:
             try:
-                return await self._consumer.commit(self.partition, position, outcomes)
+                return await self._consumer.commit(self.partition, position, settled)
             except BusUnavailable as error:
                 self._log.warning("commit_failed", error=error.message)
             await backoff.pause()
@@ -304,7 +304,7 @@ class Worker:
                 item.reason, 0, item.value,
             )
         )  # fmt: skip
-        await self.commit(item.offset + 1, {})
+        await self.commit(Settled(item.offset, item.offset))
 
     async def send(self, letter: Letter) -> None:
         """Publish a dead letter; the same one again is a no-op."""
@@ -335,9 +335,11 @@ def _rows_of(items: Sequence[Item]) -> int:
     return sum(item.rows for item in items)
 
 
-def _stored(items: Sequence[Item]) -> dict[str, Outcome]:
-    counts: Counter[str] = Counter()
+def _stored(items: Sequence[Item]) -> dict[tuple[str, int], Outcome]:
+    counts: Counter[tuple[str, int]] = Counter()
     for item in items:
-        for segment in item.header.segments if item.header else ():
-            counts[segment.key_id] += segment.rows
-    return {key_id: Outcome(stored=count) for key_id, count in counts.items()}
+        if item.header is not None:
+            minute = minute_of(item.header.received_at)
+            for segment in item.header.segments:
+                counts[segment.key_id, minute] += segment.rows
+    return {place: Outcome(stored=count) for place, count in counts.items()}

@@ -4,14 +4,26 @@ import asyncio
 import shutil
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
 
 from logstream import metrics
 from logstream.bus.header import Header, encode
-from logstream.bus.protocol import Claim, Committed, LedgerEntry, Message, Offsets, Outcome, Published, Topic
+from logstream.bus.protocol import (
+    NS_PER_MINUTE,
+    Claim,
+    Committed,
+    LedgerEntry,
+    Message,
+    Offsets,
+    Published,
+    RebalanceListener,
+    Settled,
+    Topic,
+    minute_of,
+)
 from logstream.bus.sqlite import reader
 from logstream.bus.sqlite.log import Log
 from logstream.bus.sqlite.reader import Reader
@@ -104,11 +116,12 @@ class SqliteBus:
 
     # Topics
 
-    async def create_topic(self, name: str, *, partitions: int = 1) -> Topic:
-        if partitions < 1:
+    async def create_topic(self, name: str, *, partitions: int | None = None) -> Topic:
+        count = 1 if partitions is None else partitions
+        if count < 1:
             raise InvalidValue("a topic has at least 1 partition", field="partitions", limit=1)
         topic = self._topics.get(name)
-        return await self._call(lambda log: log.create_topic(name, partitions)) if topic is None else topic
+        return await self._call(lambda log: log.create_topic(name, count)) if topic is None else topic
 
     def _topic(self, name: str) -> Topic:
         try:
@@ -124,9 +137,13 @@ class SqliteBus:
 
     # Writing
 
-    async def publish(self, topic: str, header: Header, payload: bytes, *, claim: Claim | None = None) -> Published:
+    async def publish(
+        self, topic: str, header: Header, payload: bytes, *, claim: Claim | None = None, partition: int | None = None
+    ) -> Published:
         partitions = self._topic(topic).partitions
-        if partitions == 1:
+        if partition is not None:
+            self._view(topic, partition)
+        elif partitions == 1:
             partition = 0
         elif claim is not None:
             partition = zlib.crc32(claim.key) % partitions
@@ -226,10 +243,10 @@ class SqliteBus:
         view = self._view(topic, partition)
         return Offsets(view.beginning, view.end)
 
-    async def consumer(self, topic: str, group: str) -> "SqliteConsumer":
+    async def consumer(self, topic: str, group: str, *, listener: RebalanceListener | None = None) -> "SqliteConsumer":
         self._topic(topic)
         await self._call(lambda log: log.join(topic, group))
-        return SqliteConsumer(self, self._topic(topic), group)
+        return SqliteConsumer(self, self._topic(topic), group, listener)
 
     async def committed(self, topic: str, group: str, partition: int) -> Committed:
         """A group's position in one partition."""
@@ -238,16 +255,20 @@ class SqliteBus:
         return await self._reader.run(partial(reader.committed, lane_id=lane_id, group=group))
 
     async def commit(
-        self, topic: str, group: str, partition: int, position: Committed, outcomes: Mapping[str, Outcome] | None
+        self, topic: str, group: str, partition: int, position: Committed, settled: Settled | None
     ) -> None:
         """As `Consumer.commit`, for any group."""
         self._view(topic, partition)
-        await self._call(lambda log: log.commit(log.lanes[topic][partition], group, position, outcomes))
+        await self._call(lambda log: log.commit(log.lanes[topic][partition], group, position, settled))
 
-    async def ledger(self, topic: str) -> Sequence[LedgerEntry]:
+    async def ledger(self, topic: str, *, start: int | None = None, end: int | None = None) -> Sequence[LedgerEntry]:
         self._topic(topic)
         self._require_open()
-        return await self._reader.run(partial(reader.ledger, topic=topic))
+        if start is None and end is None:
+            return await self._reader.run(partial(reader.ledger, topic=topic))
+        first = reader.MIN_MINUTE if start is None else minute_of(start)
+        last = reader.MAX_MINUTE if end is None else -(-end // NS_PER_MINUTE)
+        return await self._reader.run(partial(reader.ledger_between, topic=topic, first=first, end=last))
 
     async def check(self) -> None:
         self._require_room(0)
@@ -271,10 +292,11 @@ class SqliteBus:
 class SqliteConsumer:
     """`logstream.bus.protocol.Consumer`: the only member of its group, so it owns every partition."""
 
-    def __init__(self, bus: SqliteBus, topic: Topic, group: str) -> None:
+    def __init__(self, bus: SqliteBus, topic: Topic, group: str, listener: RebalanceListener | None = None) -> None:
         self._bus = bus
         self._topic = topic
         self._group = group
+        self._telling = listener and asyncio.create_task(listener.assigned(self.assignment()))
 
     @property
     def topic(self) -> Topic:
@@ -289,8 +311,10 @@ class SqliteConsumer:
     async def read(self, partition: int, offset: int, *, max_bytes: int, wait: float = 0.0) -> Sequence[Message]:
         return await self._bus.read(self._topic.name, partition, offset, max_bytes=max_bytes, wait=wait)
 
-    async def commit(self, partition: int, position: Committed, outcomes: Mapping[str, Outcome] | None = None) -> None:
-        await self._bus.commit(self._topic.name, self._group, partition, position, outcomes)
+    async def commit(self, partition: int, position: Committed, settled: Settled | None = None) -> None:
+        await self._bus.commit(self._topic.name, self._group, partition, position, settled)
 
     async def close(self) -> None:
-        """Nothing is held: the group's position stays, and records wait for it."""
+        """Nothing is held: the group's position stays, and records wait for it. Raises what `assigned` raised."""
+        if self._telling is not None:
+            await self._telling

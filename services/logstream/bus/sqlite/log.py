@@ -6,12 +6,12 @@ All calls happen between `begin` and `finish`, in one thread; `finish` makes the
 import secrets
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from logstream.bus.header import Header, wire_segments
-from logstream.bus.protocol import Claim, Committed, Outcome, Published, Topic
+from logstream.bus.protocol import Claim, Committed, Published, Settled, Topic, minute_of
 from logstream.bus.sqlite.schema import OFFSET_BITS, connect_writer
 from logstream.clock import NS_PER_SECOND, Clock
 from logstream.errors import BusFull, Conflict, KeyReused
@@ -19,6 +19,16 @@ from logstream.settings import BusSettings
 
 DEAD_LETTERS = ".deadletters"
 """A topic of this ending has no consumer: it keeps its newest records and never makes the log full."""
+_COUNT = """
+INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+    accepted = accepted + excluded.accepted, deduplicated = deduplicated + excluded.deduplicated,
+    stored = stored + excluded.stored, dead_lettered = dead_lettered + excluded.dead_lettered
+"""
+_COUNT_MINUTE = """
+INSERT INTO ledger_minutes VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+    accepted = accepted + excluded.accepted, deduplicated = deduplicated + excluded.deduplicated,
+    stored = stored + excluded.stored, dead_lettered = dead_lettered + excluded.dead_lettered
+"""
 
 
 @dataclass(slots=True)
@@ -59,7 +69,8 @@ class Log:
         self._free_disk_bytes = free_disk_bytes
         self._directory = directory
         self._window_ns = int(settings.idempotency_window_seconds * NS_PER_SECOND)
-        self._counts: defaultdict[tuple[int, str], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+        self._counts: defaultdict[tuple[int, int, str], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+        """Accepted, deduplicated, stored, dead-lettered rows by topic, minute of received_at and key."""
         self._disk_checked_at = float("-inf")
         self._disk_low = False
         self.lanes: dict[str, list[Lane]] = {}
@@ -111,11 +122,10 @@ class Log:
         """Count, then commit durably."""
         if self._counts:
             self.sql.executemany(
-                "INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-                " accepted = accepted + excluded.accepted, deduplicated = deduplicated + excluded.deduplicated,"
-                " stored = stored + excluded.stored, dead_lettered = dead_lettered + excluded.dead_lettered",
-                [(topic, key, *counts) for (topic, key), counts in self._counts.items()],
+                _COUNT,
+                [(topic, key, *counts) for (topic, _, key), counts in self._counts.items()],
             )
+            self.sql.executemany(_COUNT_MINUTE, [(*place, *counts) for place, counts in self._counts.items()])
         self.sql.execute("COMMIT")
         self._counts.clear()
 
@@ -168,7 +178,10 @@ class Log:
         self._admit(lane, len(value))
         row = lane.row(lane.end)
         self.sql.execute("INSERT INTO records VALUES (?, ?)", (row, value))
-        self.sql.execute("INSERT INTO entries VALUES (?, ?, ?, ?)", (row, now, len(value), wire_segments(value)))
+        minute = minute_of(header.received_at)
+        self.sql.execute(
+            "INSERT INTO entries VALUES (?, ?, ?, ?, ?)", (row, now, len(value), wire_segments(value), minute)
+        )
         if claim is not None:
             self.sql.execute(
                 "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?, ?)",
@@ -180,14 +193,14 @@ class Log:
         lane.bytes += len(value)
         lane.waiting_bytes += len(value)
         for segment in header.segments:
-            self._counts[lane.topic_id, segment.key_id][0] += segment.rows
+            self._counts[lane.topic_id, minute, segment.key_id][0] += segment.rows
         return published
 
     def _repeated(self, lane: Lane, header: Header, claim: Claim, fingerprint: bytes, row: int) -> Published:
         if fingerprint != claim.fingerprint:
             raise KeyReused("this Idempotency-Key was used before with another body", field="Idempotency-Key")
         for segment in header.segments:
-            counts = self._counts[lane.topic_id, segment.key_id]
+            counts = self._counts[lane.topic_id, minute_of(header.received_at), segment.key_id]
             counts[0] += segment.rows
             counts[1] += segment.rows
         partition = next(s.partition for s in self.lanes[lane.topic] if s.lane_id == row >> OFFSET_BITS)
@@ -231,7 +244,7 @@ class Log:
                 lane.positions[group] = 0
                 lane.waiting_bytes = lane.bytes
 
-    def commit(self, lane: Lane, group: str, position: Committed, outcomes: Mapping[str, Outcome] | None) -> None:
+    def commit(self, lane: Lane, group: str, position: Committed, settled: Settled | None) -> None:
         """Raises Conflict for an offset beyond the end."""
         if not 0 <= position.offset <= lane.end:
             raise Conflict(f"offset {position.offset} of {lane.topic} cannot be committed: the end is {lane.end}")
@@ -239,7 +252,7 @@ class Log:
         self.sql.execute(
             "INSERT INTO positions VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
             " offset = excluded.offset, metadata = excluded.metadata, accounts = max(accounts, excluded.accounts)",
-            (lane.lane_id, group, position.offset, position.metadata, int(outcomes is not None)),
+            (lane.lane_id, group, position.offset, position.metadata, int(settled is not None)),
         )
         lane.positions[group] = position.offset
         after = lane.consumed
@@ -247,7 +260,8 @@ class Log:
             lane.waiting_bytes -= self._bytes_between(lane, before, after)
         elif after < before:
             lane.waiting_bytes += self._bytes_between(lane, after, before)
-        for key, outcome in (outcomes or {}).items():
-            counts = self._counts[lane.topic_id, key]
+        for (key, minute), outcome in settled.outcomes.items() if settled is not None else ():
+            counts = self._counts[lane.topic_id, minute, key]
+            counts[1] += outcome.deduplicated
             counts[2] += outcome.stored
             counts[3] += outcome.dead_lettered

@@ -4,7 +4,7 @@ import asyncio
 import queue
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +15,8 @@ from logstream.bus.sqlite.schema import OFFSET_BITS, connect_reader, unavailable
 
 _T = TypeVar("_T")
 _THREADS = 2
+MIN_MINUTE, MAX_MINUTE = -(1 << 40), 1 << 40
+"""Beyond every minute that 64 bits of nanoseconds can say."""
 
 
 class Reader:
@@ -80,21 +82,7 @@ def ledger(sql: sqlite3.Connection, topic: str) -> Sequence[LedgerEntry]:
     """Everything in one snapshot, so that the terms add up at every moment."""
     sql.execute("BEGIN")
     try:
-        in_flight: defaultdict[str, int] = defaultdict(int)
-        lanes = sql.execute(
-            "SELECT l.id, coalesce((SELECT max(offset) FROM positions p WHERE p.lane = l.id AND p.accounts), 0)"
-            " FROM lanes l JOIN topics t ON t.id = l.topic WHERE t.name = ?",
-            (topic,),
-        ).fetchall()
-        for lane_id, position in lanes:
-            low = lane_id << OFFSET_BITS
-            waiting = sql.execute(
-                "SELECT segments, count(*) FROM entries WHERE id >= ? AND id < ? GROUP BY segments",
-                (low | position, low + (1 << OFFSET_BITS)),
-            )
-            for segments, records in waiting:
-                for segment in decode_segments(segments):
-                    in_flight[segment.key_id] += segment.rows * records
+        in_flight = _in_flight(sql, topic, MIN_MINUTE, MAX_MINUTE)
         counted = sql.execute(
             "SELECT key_id, accepted, stored, deduplicated, dead_lettered FROM ledger g JOIN topics t ON t.id = g.topic"
             " WHERE t.name = ? ORDER BY key_id",
@@ -102,7 +90,48 @@ def ledger(sql: sqlite3.Connection, topic: str) -> Sequence[LedgerEntry]:
         ).fetchall()
     finally:
         sql.execute("ROLLBACK")
+    return _entries(counted, in_flight)
+
+
+def ledger_between(sql: sqlite3.Connection, topic: str, first: int, end: int) -> Sequence[LedgerEntry]:
+    """As `ledger`, of records received in the minutes from `first` to `end` (excluded) since the epoch."""
+    sql.execute("BEGIN")
+    try:
+        in_flight = _in_flight(sql, topic, first, end)
+        counted = sql.execute(
+            "SELECT key_id, sum(accepted), sum(stored), sum(deduplicated), sum(dead_lettered)"
+            " FROM ledger_minutes g JOIN topics t ON t.id = g.topic"
+            " WHERE t.name = ? AND minute >= ? AND minute < ? GROUP BY key_id ORDER BY key_id",
+            (topic, first, end),
+        ).fetchall()
+    finally:
+        sql.execute("ROLLBACK")
+    return _entries(counted, in_flight)
+
+
+def _in_flight(sql: sqlite3.Connection, topic: str, first: int, end: int) -> defaultdict[str, int]:
+    """Rows that wait, by key, of records received in the minutes from `first` to `end` (excluded)."""
+    rows: defaultdict[str, int] = defaultdict(int)
+    lanes = sql.execute(
+        "SELECT l.id, coalesce((SELECT max(offset) FROM positions p WHERE p.lane = l.id AND p.accounts), 0)"
+        " FROM lanes l JOIN topics t ON t.id = l.topic WHERE t.name = ?",
+        (topic,),
+    ).fetchall()
+    for lane_id, position in lanes:
+        low = lane_id << OFFSET_BITS
+        waiting = sql.execute(
+            "SELECT segments, count(*) FROM entries WHERE id >= ? AND id < ? AND minute >= ? AND minute < ?"
+            " GROUP BY segments",
+            (low | position, low + (1 << OFFSET_BITS), first, end),
+        )
+        for segments, records in waiting:
+            for segment in decode_segments(segments):
+                rows[segment.key_id] += segment.rows * records
+    return rows
+
+
+def _entries(counted: Sequence[tuple[str, int, int, int, int]], in_flight: Mapping[str, int]) -> list[LedgerEntry]:
     return [
-        LedgerEntry(key_id, accepted, stored, deduplicated, dead_lettered, in_flight[key_id])
+        LedgerEntry(key_id, accepted, stored, deduplicated, dead_lettered, in_flight.get(key_id, 0))
         for key_id, accepted, stored, deduplicated, dead_lettered in counted
     ]

@@ -1,9 +1,10 @@
-"""What the log forgets: consumed records, old dead letters, old claims; a little at a time.
+"""What the log forgets: consumed records, old dead letters, old claims, old minutes; a little at a time.
 
 Deletes are small so that no append waits long behind one. The last record of a lane stays, because the
 next offset is known by it.
 """
 
+from logstream.bus.protocol import minute_of
 from logstream.bus.sqlite.log import Lane, Log
 from logstream.clock import NS_PER_SECOND, Clock
 from logstream.settings import MIB, BusSettings
@@ -11,6 +12,8 @@ from logstream.settings import MIB, BusSettings
 _STEP_BYTES = 8 * MIB
 _STEP_RECORDS = 1_000
 _LETTERS_SHARE = 4
+_MINUTES_KEPT = 400 * 1440
+"""Time after which the ledger knows counts in total only: a row a minute and key is 20 MB a year."""
 
 
 def letters_limit(settings: BusSettings) -> int:
@@ -36,6 +39,11 @@ def step(log: Log, settings: BusSettings, clock: Clock) -> tuple[bool, int]:
         " (SELECT topic, key FROM claims INDEXED BY claims_by_time WHERE claimed_at <= ? LIMIT ?)",
         (now - int(settings.idempotency_window_seconds * NS_PER_SECOND), _STEP_RECORDS),
     ).rowcount
+    for lanes in log.lanes.values():
+        log.sql.execute(
+            "DELETE FROM ledger_minutes WHERE topic = ? AND minute < ?",
+            (lanes[0].topic_id, minute_of(now) - _MINUTES_KEPT),
+        )
     return more or claims == _STEP_RECORDS, discarded
 
 
