@@ -4,9 +4,9 @@ Every field states its unit and why its default is what it is.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
@@ -215,7 +215,21 @@ class AuthSettings(_Settings):
 
     model_config = SettingsConfigDict(env_prefix="LOGSTREAM_AUTH_", frozen=True, extra="forbid")
 
-    url: str = Field("sqlite+aiosqlite:///logstream-data/auth.db", description="SQLAlchemy URL; SQLite or Postgres.")
+    url: str = Field(
+        "sqlite+aiosqlite:///logstream-data/auth.db",
+        repr=False,
+        description="sqlite+aiosqlite:///FILE, or postgresql://USER@HOST/DATABASE with libpq's options (sslmode, …).",
+    )
+    password: SecretStr = Field(SecretStr(""), description="Of Postgres; goes before one in the URL.")
+    connect_seconds: float = Field(
+        30.0, ge=0, description="How long a start waits for Postgres; wrong credentials end it at once."
+    )
+    stale_seconds: float = Field(
+        3600.0,
+        gt=0,
+        description="Known keys and logins go on this long while the database is away; then 503. Nothing can be "
+        "revoked meanwhile.",
+    )
     refresh_seconds: float = Field(
         2.0,
         gt=0,
@@ -224,3 +238,71 @@ class AuthSettings(_Settings):
     )
     session_seconds: float = Field(12 * 3600.0, gt=0, description="A login lasts this long.")
     ticket_seconds: float = Field(30.0, gt=0, description="Life of a WebSocket or SSE ticket.")
+
+
+class StreamEntry(BaseModel):
+    """A stream as settings name it; with `generation`, as `logstream.stream.make_stream` does."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    namespace: str = "local"
+    generation: str = "1"
+    retention_days: int = Field(30, ge=1, le=10_950)
+
+
+class RunSettings(_Settings):
+    """What all processes run apart share: `logstream collector`, `logstream processor`, `logstream api`."""
+
+    model_config = SettingsConfigDict(env_prefix="LOGSTREAM_RUN_", frozen=True, extra="forbid")
+
+    bus: Literal["kafka", "sqlite"] = Field(
+        "kafka", description="Which log: kafka, or sqlite (see BUS), which is for one process alone."
+    )
+    streams: tuple[StreamEntry, ...] = Field(
+        (),
+        description="Streams made when they are not there, and those of a processor without accounts (JSON list of "
+        "name, namespace, generation, retention_days); empty: the stream default.",
+    )
+    create_missing: bool = Field(
+        True, description="The processor makes topics and tables that are missing; false: somebody else does."
+    )
+    admin_email: str = Field("", description="The first admin, whom the API makes while there is nobody; empty: none.")
+    admin_password: SecretStr = Field(SecretStr(""), description="The first admin's password.")
+    drain_seconds: float = Field(
+        5.0, ge=0, le=600,
+        description="After SIGTERM /readyz fails at once, and requests are still taken for so long: balancers lag.",
+    )  # fmt: skip
+    shutdown_seconds: float = Field(
+        20.0, ge=1, le=600, description="Then requests and INSERTs under way have so long to finish."
+    )
+    health_host: str = Field("127.0.0.1", description="Address of health_port; loopback unless told otherwise.")
+    health_port: Port | None = Field(
+        None, description="A plain-HTTP listener for /livez, /readyz, /metrics alone; the processor's is 8082 without."
+    )
+    hang_seconds: float = Field(
+        60.0, ge=0, le=86_400, description="A process whose event loop stands still so long ends with 70; 0: never."
+    )
+
+
+class TlsSettings(_Settings):
+    """TLS of the process's own port, collector or API. Files are read again when they change."""
+
+    model_config = SettingsConfigDict(env_prefix="LOGSTREAM_TLS_", frozen=True, extra="forbid")
+
+    cert_file: Path | None = Field(None, description="PEM: the certificate, then its chain. None: plain HTTP.")
+    key_file: Path | None = Field(None, description="PEM: its private key, without a passphrase.")
+    client_ca_file: Path | None = Field(
+        None, description="PEM: who must have signed the client's certificate. None: clients need none."
+    )
+    min_version: Literal["1.2", "1.3"] = Field("1.2", description="Older versions of TLS are refused.")
+    reload_seconds: float = Field(5.0, gt=0, le=3600, description="How often the files are looked at.")
+
+
+class LogSettings(_Settings):
+    """LogStream's own log, on standard error."""
+
+    model_config = SettingsConfigDict(env_prefix="LOGSTREAM_LOG_", frozen=True, extra="forbid")
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="And what is worse.")
+    format: Literal["auto", "json", "text"] = Field("auto", description="auto: JSON unless a person is looking.")
