@@ -40,7 +40,10 @@ class Accounts:
         cls, settings: AuthSettings, clock: Clock | None = None, *, passwords: Passwords | None = None
     ) -> "Accounts":
         """Connect to `settings.url`, creating or migrating it. Raises StartupError with one sentence."""
-        return cls(await Database.open(settings.url), settings, clock or SystemClock(), passwords=passwords)
+        database = await Database.open(
+            settings.url, password=settings.password.get_secret_value(), connect_seconds=settings.connect_seconds
+        )
+        return cls(database, settings, clock or SystemClock(), passwords=passwords)
 
     async def create_key(
         self,

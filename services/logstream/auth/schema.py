@@ -1,4 +1,4 @@
-"""The accounts database: its tables, and how an older one is brought up to date.
+"""The accounts database: its tables. How an older one is brought up to date: `logstream.auth.migrate`.
 
 Every row that the gate keeps in memory has the `revision` at which it last changed. One row counts revisions;
 each writing transaction raises it first and so holds its lock: writers come one after another, revisions are
@@ -12,7 +12,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    Connection,
     Float,
     Index,
     Integer,
@@ -21,15 +20,16 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    select,
     text,
-    update,
 )
-from sqlalchemy.schema import CreateIndex, CreateTable
-
-from logstream.errors import StartupError
 
 VERSION = 1
+"""What code must know to work with the database (`auth_state.version`). A migration that only adds leaves it as it
+is, so that the release before runs on; one that takes away or changes meaning raises it, a release later."""
+
+REVISION = "0002"
+"""The newest migration in `logstream.auth.migrations`."""
+
 metadata = MetaData()
 
 state = Table(
@@ -96,6 +96,13 @@ streams = Table(
     Column("anonymous_reads", Boolean, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("revision", BigInteger, nullable=False),
+    # Of the whole stream, beside the quotas of its keys.
+    Column("records_per_second", Float),
+    Column("bytes_per_second", Float),
+    Column("dead_letter_days", Integer, nullable=False, server_default=text("30")),
+    # What is still to be done outside this database: "create", "remove" or nothing.
+    Column("pending", Text),
+    Column("deleted_at", BigInteger),
     Index("streams_revision", "revision"),
 )
 
@@ -122,30 +129,3 @@ saved_views = Table(
     UniqueConstraint("owner_id", "name", name="saved_views_name"),
     Index("saved_views_order", "name", "id"),
 )
-
-MIGRATIONS: dict[int, tuple[str, ...]] = {}
-"""Statements that lead to a version from the one before; version 1 is the tables as created."""
-
-
-def migrate(connection: Connection) -> None:
-    """Create what is missing and bring an older database up to `VERSION`, in the caller's transaction.
-
-    Raises StartupError when the database was made by a newer version.
-    """
-    for table in metadata.sorted_tables:
-        connection.execute(CreateTable(table, if_not_exists=True))
-        for index in sorted(table.indexes, key=lambda i: str(i.name)):
-            connection.execute(CreateIndex(index, if_not_exists=True))
-    connection.execute(
-        text("INSERT INTO auth_state (id, version, revision) VALUES (1, :version, 0) ON CONFLICT (id) DO NOTHING"),
-        {"version": VERSION},
-    )
-    found = connection.execute(select(state.c.version)).scalar_one()
-    if found > VERSION:
-        raise StartupError(
-            f"the accounts database has version {found}, this LogStream knows {VERSION}: use the newer LogStream"
-        )
-    for version in range(found + 1, VERSION + 1):
-        for statement in MIGRATIONS[version]:
-            connection.execute(text(statement))
-        connection.execute(update(state).values(version=version))

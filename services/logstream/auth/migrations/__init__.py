@@ -1,0 +1,1 @@
+"""Alembic's scripts for the accounts database; `logstream.auth.migrate` runs them."""
