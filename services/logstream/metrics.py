@@ -60,6 +60,10 @@ ENGINE_QUERIES = Counter("logstream_engine_queries", "Statements run by the embe
 ENGINE_SECONDS = Histogram("logstream_engine_seconds", "Statement duration.", ["kind"], buckets=_SECONDS)
 ENGINE_RESTARTS = Counter("logstream_engine_restarts", "Times a supervised child was started again.", ["child"])
 
+# Processes run apart
+TLS_RELOADS = Counter("logstream_tls_reloads", "Changed certificate files, by what became of them.", ["outcome"])
+TLS_LOADED = Gauge("logstream_tls_loaded_timestamp_seconds", "When the certificate in use was read.")
+
 
 def exposition() -> bytes:
     """All metrics of this process in Prometheus' text format."""

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping, Sequence
 from typing import Any
 
@@ -17,10 +18,14 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Header = tuple[bytes, bytes]
+Serve = Callable[[App, asyncio.Event], Awaitable[None]]
+"""Serves an application until the event is set, and returns when its requests are answered: `serve`, bound to a socket,
+or somebody who has the socket and answers for the application until it is there."""
 
 _MAX_HEADER_BYTES = 64 * 1024
 """Of one request's line and headers; more closes the connection with 431."""
 _PREFLIGHT_SECONDS = b"86400"
+_TLS_SHUTDOWN_SECONDS = 2.0
 
 json_bytes = msgspec.json.Encoder().encode
 """A value as JSON."""
@@ -118,11 +123,45 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the process's own composition root decides when to stop."""
+    """uvicorn without its signal handlers: the process's own composition root decides when to stop.
+
+    tls: a context that may change while it is used, and so cannot be made of uvicorn's own settings.
+    """
+
+    def __init__(self, config: uvicorn.Config, tls: ssl.SSLContext | None, handshake_timeout: float) -> None:
+        super().__init__(config)
+        self._tls = tls
+        self._handshake_timeout = handshake_timeout
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._tls is None:
+            await super().startup(sockets)
+            return
+
+        def create_protocol() -> asyncio.Protocol:
+            protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg, assignment]
+                config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+            return protocol
+
+        loop = asyncio.get_running_loop()
+        self.servers = [
+            await loop.create_server(
+                create_protocol,
+                sock=sock,
+                ssl=self._tls,
+                backlog=self.config.backlog,
+                # Neither a client that says nothing nor one that does not say good-bye may stay for long.
+                ssl_handshake_timeout=self._handshake_timeout,
+                ssl_shutdown_timeout=_TLS_SHUTDOWN_SECONDS,
+            )
+            for sock in sockets or ()
+        ]
+        self.started = True
 
 
 _TOO_MANY_HEADERS = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -209,10 +248,12 @@ async def serve(
     header_timeout: float = 10.0,
     shutdown_timeout: float = 10.0,
     max_connections: int = 4096,
+    tls: ssl.SSLContext | None = None,
 ) -> None:
     """Serve `app` on `sock` until `stop` is set, then let requests under way finish (`shutdown_timeout` s).
 
-    Past `max_connections` connections a request is answered 503.
+    Past `max_connections` connections a request is answered 503. tls: None for plain HTTP; a handshake has
+    `header_timeout` seconds.
     """
 
     async def limited(scope: Scope, receive: Receive, send: Send) -> None:
@@ -244,7 +285,7 @@ async def serve(
         ws_ping_interval=20.0,
         ws_ping_timeout=20.0,
     )
-    server = _Server(config)
+    server = _Server(config, tls, header_timeout)
 
     async def watch() -> None:
         while not server.started:
