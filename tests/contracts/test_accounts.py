@@ -1,15 +1,10 @@
-"""What an accounts database does; one suite for every database that is to carry it.
-
-SQLite always; Postgres too when LOGSTREAM_TEST_POSTGRES_DSN names an empty database (postgresql+asyncpg://…).
-"""
+"""What an accounts database does; one suite for SQLite and Postgres."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from logstream.auth import schema
 from logstream.auth.accounts import Accounts
@@ -31,7 +26,6 @@ from logstream.errors import (
 from logstream.settings import AuthSettings
 from logstream.stream import Stream, make_stream
 
-POSTGRES = os.environ.get("LOGSTREAM_TEST_POSTGRES_DSN")
 PASSWORD = "correct horse battery"
 
 
@@ -51,17 +45,12 @@ class CountingPasswords(Passwords):
         return matches
 
 
-@pytest.fixture(params=["sqlite", *(["postgres"] if POSTGRES else [])])
-async def url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of an empty database."""
     if request.param == "sqlite":
-        yield f"sqlite+aiosqlite:///{tmp_path}/auth.db"
-        return
-    assert POSTGRES is not None
-    yield POSTGRES
-    engine = create_async_engine(POSTGRES)
-    async with engine.begin() as connection:
-        await connection.run_sync(schema.metadata.drop_all)
-    await engine.dispose()
+        return f"sqlite+aiosqlite:///{tmp_path}/auth.db"
+    return str(request.getfixturevalue("postgres").url())
 
 
 @pytest.fixture

@@ -152,6 +152,9 @@ async def older(url: str, clock: ManualClock) -> str:
     engine = create_async_engine(url)
     async with engine.begin() as connection:
         await connection.execute(text("DROP TABLE saved_views"))
+        await connection.execute(text("DROP TABLE auth_alembic_version"))
+        for column in ("records_per_second", "bytes_per_second", "dead_letter_days", "pending", "deleted_at"):
+            await connection.execute(text(f"ALTER TABLE streams DROP COLUMN {column}"))
         assert "saved_views" not in await connection.run_sync(lambda sync: inspect(sync).get_table_names())
     await engine.dispose()
     return url
