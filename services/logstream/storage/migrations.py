@@ -23,6 +23,7 @@ class Migration:
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(1, "logs", (schema.CREATE_LOGS,)),
     Migration(2, "indexes", schema.ADD_INDEXES),
+    Migration(3, "journal", (schema.CREATE_JOURNAL, schema.CREATE_JOURNAL_CLAIMS)),
 )
 
 PREPARE: tuple[str, ...] = (

@@ -124,3 +124,40 @@ ALTER TABLE {{database}}.logs
 
 Parts from before stay as they are, and are read as before, until a merge writes them anew.
 """
+
+CREATE_JOURNAL = """
+CREATE TABLE IF NOT EXISTS {database}.journal
+(
+    incarnation UInt32 CODEC(ZSTD(1)),
+    minute UInt32 CODEC(Delta(4), ZSTD(1)),
+    partition UInt16 CODEC(ZSTD(1)),
+    key_id LowCardinality(String) CODEC(ZSTD(1)),
+    last UInt64 CODEC(Delta(8), ZSTD(1)),
+    stored UInt64 CODEC(T64, ZSTD(1)),
+    dead_lettered UInt64 CODEC(T64, ZSTD(1)),
+    deduplicated UInt64 CODEC(T64, ZSTD(1))
+)
+ENGINE = ReplacingMergeTree(last)
+ORDER BY (incarnation, minute, partition, key_id)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, auto_statistics_types = ''
+"""
+"""What became of the rows received in a minute: running totals up to the offset `last`, of which the highest holds."""
+
+CREATE_JOURNAL_CLAIMS = """
+CREATE TABLE IF NOT EXISTS {database}.journal_claims
+(
+    incarnation UInt32,
+    partition UInt16,
+    first UInt64,
+    day Date,
+    newest Int64,
+    claims Array(FixedString(32)) CODEC(NONE),
+    received Array(Int64) CODEC(Delta(8), ZSTD(1))
+)
+ENGINE = ReplacingMergeTree
+PARTITION BY day
+ORDER BY (incarnation, partition, first)
+TTL day + toIntervalDay(8)
+SETTINGS ttl_only_drop_parts = 1, fsync_after_insert = 1, fsync_part_directory = 1, auto_statistics_types = ''
+"""
+"""Claims of the records of a settled range that begins at `first`. Kept for longer than a topic usually keeps records."""

@@ -151,6 +151,25 @@ class Store:
         except OSError as error:
             raise StoreUnavailable(f"connection to ClickHouse failed: {error}") from error
 
+    async def append(self, table: str, columns: Sequence[str], data: bytes, *, fmt: str = "RowBinary") -> None:
+        """Add rows to one of LogStream's own tables (`database.table`), as one part: all or nothing.
+
+        Nothing keeps a repeat out: the table must not mind it. Raises StoreUnavailable, StoreRefused.
+        """
+        settings = {**INSERT_SETTINGS, "insert_deduplicate": "0"}
+        try:
+            async with asyncio.timeout(self._settings.insert_timeout_seconds):
+                client = await self._connected()
+                await client.raw_insert(table, column_names=columns, insert_block=data, settings=settings, fmt=fmt)
+        except TimeoutError as error:
+            raise StoreUnavailable(
+                f"insert into {table} took longer than {self._settings.insert_timeout_seconds} s"
+            ) from error
+        except ClickHouseError as error:
+            raise insert_error(error) from error
+        except OSError as error:
+            raise StoreUnavailable(f"connection to ClickHouse failed: {error}") from error
+
     async def contains(self, stream: Stream, *, incarnation: int, partition: int, first: int, last: int) -> bool:
         """Whether any row of the bus records `first` … `last` is stored. Raises StoreUnavailable."""
         found = await self.query(
