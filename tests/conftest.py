@@ -1,11 +1,16 @@
 """Fixtures of all tests."""
 
+import os
 import signal
 from collections.abc import Iterator
+from typing import NoReturn
 
 import pytest
 
+from logstream.errors import StartupError
 from tests.support.engine import EngineProcess
+from tests.support.kafka import ForeignKafka, Kafka
+from tests.support.postgres import ForeignPostgres, Postgres
 from tests.support.up import Cli, Up
 
 
@@ -49,3 +54,87 @@ def cli(up: Up) -> Cli:
     home = Cli(up.folder / "home")
     home("login", "--file", str(up.data / "first-login.json"))
     return home
+
+
+@pytest.fixture(scope="session")
+def kafka_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka | ForeignKafka]:
+    """What `kafka` gives to each test; ask for that one."""
+    if bootstrap := os.environ.get("LOGSTREAM_TEST_KAFKA"):
+        yield ForeignKafka(bootstrap)
+        return
+    broker = Kafka(tmp_path_factory.mktemp("kafka"))
+    try:
+        broker.start()
+    except StartupError as error:
+        _cannot_have("Kafka broker", error)
+    try:
+        yield broker
+    finally:
+        broker.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres | ForeignPostgres]:
+    """What `postgres` gives to each test; ask for that one."""
+    if dsn := os.environ.get("LOGSTREAM_TEST_POSTGRES_DSN"):
+        yield ForeignPostgres(dsn)
+        return
+    try:
+        server = Postgres(tmp_path_factory.mktemp("postgres")).start()
+    except StartupError as error:
+        _cannot_have("Postgres server", error)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def kafka(kafka_session: Kafka | ForeignKafka) -> Kafka | ForeignKafka:
+    """A real broker, one for the whole run: use topics and groups of your own. A test that kills or freezes it
+    makes one of its own (`own_kafka`)."""
+    kafka_session.ensure_running()
+    return kafka_session
+
+
+@pytest.fixture
+def postgres(postgres_session: Postgres | ForeignPostgres) -> Postgres | ForeignPostgres:
+    """A real server, one for the whole run: `url()` makes a fresh database. A test that kills or freezes it
+    makes one of its own (`own_postgres`)."""
+    postgres_session.ensure_running()
+    return postgres_session
+
+
+@pytest.fixture(scope="module")
+def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
+    """A broker of this module alone, which its tests may stop, kill and freeze."""
+    broker = Kafka(tmp_path_factory.mktemp("own-kafka"))
+    try:
+        broker.start()
+    except StartupError as error:
+        _cannot_have("Kafka broker", error)
+    try:
+        yield broker
+    finally:
+        broker.stop()
+
+
+@pytest.fixture(scope="module")
+def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A server of this module alone, which its tests may stop, kill and freeze."""
+    try:
+        server = Postgres(tmp_path_factory.mktemp("own-postgres")).start()
+    except StartupError as error:
+        _cannot_have("Postgres server", error)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def _cannot_have(what: str, error: StartupError) -> NoReturn:
+    """Skip, and say so loudly; where everything should be there (CI=true), fail."""
+    reason = f"NOT TESTED: no {what} on this machine: {error.message}"
+    if os.environ.get("CI", "").lower() == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
