@@ -151,8 +151,13 @@ class Journal(Protocol):
         """By API key, of records received in [start_minute, end_minute) since the epoch; None: no bound."""
         ...
 
-    async def claims(self, topic: Topic, partition: int, since_ns: int) -> Sequence[Claimed]:
-        """Claims of settled records received at `since_ns` or later, in the order of offsets."""
+    async def claims(
+        self, topic: Topic, partition: int, since_ns: int, *, before: int | None = None
+    ) -> Sequence[Claimed]:
+        """Claims of settled records received at `since_ns` or later, in the order of offsets.
+
+        before: only of ranges that begin below this offset.
+        """
         ...
 
 

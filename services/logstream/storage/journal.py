@@ -155,10 +155,10 @@ class StoreJournal:
             " WHERE incarnation = {{incarnation:UInt32}} AND partition = {{partition:UInt16}}"
             " AND first < {{before:UInt64}} AND newest >= {{since:Int64}})"
             " ARRAY JOIN claims AS c, received AS at, arrayEnumerate(claims) AS i WHERE at >= {{since:Int64}}"
-            f" ORDER BY first DESC, i DESC LIMIT {MAX_CLAIMS}",
+            " ORDER BY first DESC, i DESC LIMIT {{limit:UInt64}}",
             {
                 "incarnation": topic.incarnation, "partition": partition, "since": since_ns,
-                "before": 2**63 if before is None else before,
+                "before": 2**63 if before is None else before, "limit": MAX_CLAIMS,
             },
             table="journal_claims",
         )  # fmt: skip

@@ -160,4 +160,4 @@ ORDER BY (incarnation, partition, first)
 TTL day + toIntervalDay(8)
 SETTINGS ttl_only_drop_parts = 1, fsync_after_insert = 1, fsync_part_directory = 1, auto_statistics_types = ''
 """
-"""Claims of the records of a settled range that begins at `first`. Kept for longer than a topic usually keeps records."""
+"""Claims of the records of a settled range that begins at `first`; kept longer than topics usually keep records."""
