@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NoReturn
 
 from logstream.auth.accounts import Accounts
+from logstream.auth.database import CHANGES
 from logstream.auth.keys import SESSION_PREFIX, MalformedCredential, credential_of, parse_key, parse_token, same
 from logstream.auth.principal import Principal, Scope
 from logstream.auth.snapshot import Snapshot
@@ -14,9 +16,11 @@ from logstream.auth.tickets import Tickets
 from logstream.errors import Forbidden, NotFound, Unauthenticated, Unavailable
 from logstream.logs import get_logger
 from logstream.metrics import AUTH_FAILURES
+from logstream.stream import Stream
 
 _FLUSH_SECONDS = 5.0
 _REFRESH_TIMEOUT = 4.0
+_SLOW_SECONDS = 1.0
 
 _log = get_logger("auth")
 
@@ -24,9 +28,10 @@ _log = get_logger("auth")
 class Gate:
     """Authenticates from a snapshot of the accounts database.
 
-    The snapshot is brought up to date at once when this process changes something, and every
-    `refresh_seconds` otherwise. While the database is away, what is known goes on; an unknown credential is
-    answered Unavailable (503) instead of Unauthenticated (401), because it may be newer than the snapshot.
+    The snapshot is brought up to date at once when this process changes something and, on Postgres, when another
+    one does; and every `refresh_seconds` otherwise. While the database is away, what is known goes on for
+    `stale_seconds`; an unknown credential is answered Unavailable (503) instead of Unauthenticated (401), because
+    it may be newer than the snapshot.
     """
 
     def __init__(self, accounts: Accounts) -> None:
@@ -35,9 +40,18 @@ class Gate:
         self._snapshot = Snapshot()
         self._tickets = Tickets(accounts.clock, accounts.settings.ticket_seconds)
         self._away = True
+        self._looked = accounts.clock.monotonic()
+        self._looking_since: float | None = None
         self._used: dict[str, int] = {}
         self._refreshing = asyncio.Lock()
+        self._changed = asyncio.Event()
         accounts.database.on_change(self.refresh)
+        signals = accounts.database.signals
+        if signals is not None:
+            signals.listen(CHANGES, self._heard)
+            # What was said while nobody listened is lost; and why it was lost, a look will tell.
+            signals.on_connected(self._changed.set)
+            signals.on_lost(self._changed.set)
 
     @classmethod
     async def open(cls, accounts: Accounts) -> "Gate":
@@ -54,6 +68,8 @@ class Gate:
         """
         if authorization is None:
             return self._redeem(ticket)
+        if self._away:
+            self._require_recent()
         credential = authorization if isinstance(authorization, str) else str(authorization, "latin-1")
         if credential[:7] == "Bearer ":
             credential = credential[7:]
@@ -127,6 +143,8 @@ class Gate:
 
     def is_active(self, principal: Principal) -> bool:
         """Whether the key, or the account and its login, still exists and may read; for what lives long."""
+        if self._away and self._age() > self._accounts.settings.stale_seconds:
+            return False
         if principal.kind == "anonymous":
             info = self._snapshot.streams.get(principal.stream or "")
             return info is not None and info.anonymous_reads
@@ -156,8 +174,12 @@ class Gate:
         return info
 
     def streams(self) -> list[StreamInfo]:
-        """All streams."""
+        """All streams, without those that were deleted."""
         return list(self._snapshot.streams.values())
+
+    def current(self) -> Sequence[Stream]:
+        """The streams that a processor serves: all, also while their topics and tables are still being made."""
+        return [info.stream for info in self._snapshot.streams.values()]
 
     def anonymous(self, stream: str) -> Principal:
         """Nobody, reading a stream that allows it. Raises Unauthenticated when it does not, NotFound."""
@@ -172,6 +194,21 @@ class Gate:
         """Whether the last look at the database failed."""
         return self._away
 
+    def _age(self) -> float:
+        """Seconds since the last look that succeeded."""
+        return self._clock.monotonic() - self._looked
+
+    def _require_recent(self) -> None:
+        limit = self._accounts.settings.stale_seconds
+        if self._age() > limit and self._snapshot.revision >= 0:
+            AUTH_FAILURES.labels("stale").inc()
+            raise Unavailable(
+                f"the accounts database has been away for more than {limit:g} seconds: what was known of keys and "
+                "logins is too old",
+                retry_after=5,
+                limit=limit,
+            )
+
     def last_used(self, key_id: str) -> int | None:
         """Time of last use not yet written down, nanoseconds since the epoch."""
         return self._used.get(key_id)
@@ -179,14 +216,19 @@ class Gate:
     async def refresh(self) -> None:
         """Bring the snapshot up to date. A database that is away is noted, not raised."""
         async with self._refreshing:
+            self._looking_since = began = self._clock.monotonic()
             try:
                 async with asyncio.timeout(_REFRESH_TIMEOUT):
                     await self._snapshot.load(self._accounts.database, self._clock)
             except (Unavailable, TimeoutError) as error:
                 if not self._away or self._snapshot.revision < 0:
-                    _log.warning("accounts database away, going on with what is known", reason=str(error))
+                    reason = str(error) or f"no answer within {_REFRESH_TIMEOUT:g} seconds"
+                    _log.warning("accounts database away, going on with what is known", reason=reason)
                 self._away = True
                 return
+            finally:
+                self._looking_since = None
+            self._looked = began
             if self._away and self._snapshot.revision >= 0:
                 self._away = False
             self._snapshot.drop_expired_sessions(self._clock.now_ns())
@@ -202,20 +244,41 @@ class Gate:
             self._used = used | self._used
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Refresh and flush until `stop` is set; then flush once more."""
+        """Listen, refresh, finish what streams need and flush until `stop` is set; then flush once more."""
+        signals = self._accounts.database.signals
+        async with asyncio.TaskGroup() as tasks:
+            if signals is not None:
+                tasks.create_task(signals.run(stop))
+            tasks.create_task(self._wake_at(stop))
+            await self._look_again(stop)
+        await self.flush_last_use()
+
+    async def _wake_at(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._changed.set()
+
+    async def _look_again(self, stop: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
         flushed = loop.time()
         while not stop.is_set():
+            self._changed.clear()
             await self.refresh()
             if loop.time() - flushed >= _FLUSH_SECONDS:
                 await self.flush_last_use()
                 flushed = loop.time()
+            if stop.is_set():
+                return
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), self._accounts.settings.refresh_seconds)
-        await self.flush_last_use()
+                await asyncio.wait_for(self._changed.wait(), self._accounts.settings.refresh_seconds)
+
+    def _heard(self, revision: str) -> None:
+        if revision != str(self._snapshot.revision):
+            self._changed.set()
 
     def _refuse_unknown(self, what: str) -> NoReturn:
-        if self._away:
+        # A look that takes long is likely one that will fail.
+        began = self._looking_since
+        if self._away or (began is not None and self._clock.monotonic() - began > _SLOW_SECONDS):
             AUTH_FAILURES.labels("away").inc()
             raise Unavailable(f"this {what} is not known yet and the accounts database is away", retry_after=2)
         _refuse("unknown", f"this {what} is not known")
