@@ -19,6 +19,48 @@ class _Settings(BaseSettings):
     """Frozen; each subclass sets its own environment prefix, an unknown argument is an error."""
 
 
+class RedactionRule(BaseModel):
+    """What is looked for, where, and what becomes of it. Of `detector` and `pattern` it has one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(
+        "", pattern=r"^([a-z][a-z0-9_-]{0,31})?$", description="In marks and metrics; the detector's by default."
+    )
+    detector: str | None = Field(None, description="A built-in detector.")
+    pattern: str | None = Field(
+        None, max_length=1000, description="RE2; where it has groups, only what they match is replaced."
+    )
+    fields: tuple[str, ...] = Field(
+        ("message", "metadata.*"), min_length=1, max_length=50,
+        description="message, service, metadata.KEY; * and ? stand for any characters of a key.",
+    )  # fmt: skip
+    action: Literal["mask", "keep_last", "hash", "drop", "reject"] = Field(
+        "mask",
+        description="mask: [name]; keep_last: the last four characters stay; hash: equal values stay equal; drop: the "
+        "whole field goes; reject: the record is not accepted.",
+    )
+    streams: tuple[str, ...] = Field(("*",), min_length=1, description="Names of streams; * and ? as in fields.")
+
+
+class RedactionSettings(_Settings):
+    """What is taken out of records before they reach the log"""
+
+    model_config = SettingsConfigDict(env_prefix="LOGSTREAM_REDACTION_", frozen=True, extra="forbid")
+
+    detectors: tuple[str, ...] = Field(
+        (), description='Built-in detectors that mask in messages and metadata, as a JSON list; ["all"]: each of them.'
+    )
+    rules: tuple[RedactionRule, ...] = Field(
+        (), max_length=50, description="Rules as a JSON list of objects; they come before the detectors."
+    )
+    hash_key: SecretStr = Field(
+        SecretStr(""),
+        description="Key of the action hash, 16 characters or more: the same in every collector, or equal values "
+        "become different ones.",
+    )
+
+
 class IngestLimits(_Settings):
     """What one request may hold. What exceeds a limit is refused by name, or truncated with a mark."""
 
@@ -69,6 +111,7 @@ class CollectorSettings(_Settings):
     host: str = Field("127.0.0.1", description="Loopback unless told otherwise.")
     port: Port = 8080
     limits: IngestLimits = Field(default_factory=IngestLimits)
+    redaction: RedactionSettings = Field(default_factory=RedactionSettings)
     flush_rows: int = Field(
         20_000, ge=1, description="Requests are joined into one block until it has this many rows …"
     )
