@@ -151,9 +151,37 @@ class StoreSettings(_Settings):
 
     model_config = SettingsConfigDict(env_prefix="LOGSTREAM_STORE_", frozen=True, extra="forbid")
 
-    url: str = Field("http://127.0.0.1:8123", description="A real ClickHouse takes the engine's place by this URL.")
+    url: str = Field(
+        "http://127.0.0.1:8123",
+        description="A real ClickHouse takes the engine's place by this URL. Replicas are separated by commas, shards"
+        " by semicolons, in the order of the cluster; or a JSON list (of lists).",
+    )
     username: str = "default"
-    password: str = Field("", repr=False)
+    password: SecretStr = SecretStr("")
+    ca_file: Path | None = Field(
+        None, description="Certificates (PEM) that https servers are checked by. None: the system's."
+    )
+    cert_file: Path | None = Field(
+        None, description="Client certificate (PEM). Without a password the server tells the user by it."
+    )
+    key_file: Path | None = Field(None, description="Its key (PEM). None: it is in cert_file.")
+    tls_insecure: bool = Field(
+        False, description="Take any certificate of an https server: no protection from who stands between."
+    )
+    cluster: str = Field(
+        "", description="Name in system.clusters; then tables are replicated and distributed. Empty: one server."
+    )
+    database_engine: Literal["auto", "atomic", "replicated"] = Field(
+        "auto",
+        description="Of new databases on a cluster: Replicated passes schema changes on by itself, else ON CLUSTER does."
+        " auto: Atomic, and what is there stays.",
+    )
+    insert_quorum: str = Field(
+        "auto",
+        pattern=r"^(auto|\d{1,2})$",
+        description="Replicas that must hold rows before they count as stored, on a cluster. auto: more than half;"
+        " 0 or 1: one, whose loss then loses rows.",
+    )
     query_timeout_seconds: float = Field(30.0, gt=0, description="Execution time of a read.")
     insert_timeout_seconds: float = Field(120.0, gt=0, description="An insert that takes longer is tried again.")
     max_result_bytes: int = Field(64 * MIB, ge=MIB, description="A read that would return more is refused.")

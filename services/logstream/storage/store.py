@@ -107,7 +107,7 @@ class Store:
                 port=url.port or (8443 if url.scheme == "https" else 8123),
                 proxy_path=url.path,
                 username=self._settings.username,
-                password=self._settings.password,
+                password=self._settings.password.get_secret_value(),
                 database="default",
                 # Blocks travel uncompressed: the engine is near, LZ4 costs more CPU a row than the copy it saves.
                 compress=False,
