@@ -43,6 +43,25 @@ PROCESSOR_LAG = Gauge("logstream_processor_lag_records", "Records accepted and n
 PROCESSOR_OLDEST_SECONDS = Gauge(
     "logstream_processor_oldest_unsaved_seconds", "Age of the oldest record not yet stored.", ["stream"]
 )
+PROCESSOR_DEDUPLICATED = Counter(
+    "logstream_processor_deduplicated_records", "Records of requests repeated under their Idempotency-Key.", ["stream"]
+)
+PROCESSOR_LOST = Counter(
+    "logstream_processor_lost_offsets", "Offsets that the log no longer had when they were to be stored.", ["stream"]
+)
+PROCESSOR_WAITING = Gauge(
+    "logstream_processor_waiting_partitions",
+    "Partitions that cannot go on, by what they wait for.",
+    ["stream", "reason"],
+)
+PROCESSOR_FENCED = Counter(
+    "logstream_processor_fenced", "Times a partition turned out to be another member's.", ["stream"]
+)
+PROCESSOR_HELD_BYTES = Gauge("logstream_processor_held_bytes", "Bytes of records in memory, all streams together.")
+PROCESSOR_CLAIMS = Gauge("logstream_processor_claims", "Idempotency-Keys remembered.", ["stream"])
+PROCESSOR_CLAIMS_FORGOTTEN = Counter(
+    "logstream_processor_claims_forgotten", "Idempotency-Keys forgotten within their window, because of max_claims."
+)
 
 # API
 API_REQUESTS = Counter("logstream_api_requests", "API requests.", ["route", "status"])

@@ -204,6 +204,21 @@ class ProcessorSettings(_Settings):
     retry_seconds: float = Field(
         0.2, gt=0, description="First pause after a failed INSERT; doubled up to 5 s, with jitter."
     )
+    insert_slots: int = Field(
+        4, ge=1, description="INSERTs under way at a time, all streams and partitions; handed out to streams in turn."
+    )
+    max_held_bytes: int = Field(
+        128 * MIB, ge=MIB,
+        description="Bytes of records in memory, all streams; shared evenly by those that have any. Bounds memory.",
+    )  # fmt: skip
+    revoke_seconds: float = Field(
+        15.0, gt=0, description="An INSERT under way may take so long when its partition goes to another processor."
+    )
+    max_claims: int = Field(
+        250_000, ge=1000,
+        description="Idempotency-Keys remembered a partition, 45 MB; with more in their window, it is shorter. "
+        "The same for all processors.",
+    )  # fmt: skip
 
 
 class ApiSettings(_Settings):
