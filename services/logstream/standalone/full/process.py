@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import psutil
-
 from logstream.errors import StartupError
 
 START_SECONDS = 90.0
@@ -86,11 +84,9 @@ class ServerProcess:
         self._signal_all(signal.SIGCONT)
 
     def _signal_all(self, number: int) -> None:
-        self.signal(number)
-        with contextlib.suppress(psutil.NoSuchProcess):
-            for child in psutil.Process(self.pid).children(recursive=True):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    child.send_signal(number)
+        for pid in (self.pid, *_descendants(self.pid)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def signal(self, number: int) -> None:
         """Send a signal to the server itself; one that has ended is no error."""
@@ -111,3 +107,20 @@ class ServerProcess:
             for pipe in (keeper.stdin, keeper.stdout):
                 if pipe is not None:
                     pipe.close()
+
+
+def _descendants(pid: int) -> list[int]:
+    """Children of `pid`, their children and so on."""
+    children: dict[int, list[int]] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):
+                # The name stands in brackets and may hold anything; the parent is the second word behind it.
+                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                children.setdefault(parent, []).append(int(folder.name))
+    found: list[int] = []
+    unseen = [pid]
+    while unseen:
+        unseen = [child for parent in unseen for child in children.get(parent, ())]
+        found += unseen
+    return found
