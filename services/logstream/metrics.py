@@ -15,6 +15,11 @@ INGEST_ACCEPTED = Counter(
 INGEST_REJECTED = Counter("logstream_ingest_rejected_records", "Records named in an answer as rejected.", ["code"])
 INGEST_BYTES = Counter("logstream_ingest_body_bytes", "Body bytes received, as sent.", ["stream"])
 INGEST_TRUNCATED = Counter("logstream_ingest_truncated_records", "Records with a value cut to its limit.", ["stream"])
+INGEST_REDACTED = Counter(
+    "logstream_ingest_redacted_values",
+    "Findings of redaction rules in requests that were answered, by rule.",
+    ["stream", "rule"],
+)
 INGEST_SECONDS = Histogram("logstream_ingest_seconds", "From the whole body to the answer.", buckets=_SECONDS)
 INGEST_PENDING_BYTES = Gauge(
     "logstream_ingest_pending_bytes", "Bytes of requests being read, decoded or waiting for the log."
@@ -70,6 +75,10 @@ TAIL_CLIENTS = Gauge("logstream_tail_clients", "Connected tail clients.", ["stre
 TAIL_SENT = Counter("logstream_tail_sent_records", "Records sent to tail clients.", ["stream"])
 TAIL_GAPS = Counter("logstream_tail_gap_records", "Records declared in gap frames.", ["stream"])
 TAIL_REFUSED = Counter("logstream_tail_refused_clients", "Tail clients turned away at the cap.", ["stream"])
+
+# Dead letters
+LETTERS_REPLAYED = Counter("logstream_dead_letters_replayed", "Dead letters sent again.", ["stream"])
+LETTERS_DISCARDED = Counter("logstream_dead_letters_discarded", "Dead letters discarded.", ["stream"])
 
 # Auth
 AUTH_FAILURES = Counter("logstream_auth_failures", "Refused credentials.", ["reason"])

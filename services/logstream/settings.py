@@ -173,8 +173,8 @@ class StoreSettings(_Settings):
     )
     database_engine: Literal["auto", "atomic", "replicated"] = Field(
         "auto",
-        description="Of new databases on a cluster: Replicated passes schema changes on by itself, else ON CLUSTER does."
-        " auto: Atomic, and what is there stays.",
+        description="Of new databases on a cluster: Replicated passes schema changes on by itself, else ON CLUSTER"
+        " does. auto: Atomic, and what is there stays.",
     )
     insert_quorum: str = Field(
         "auto",
@@ -268,6 +268,25 @@ class ApiSettings(_Settings):
         description="Records waiting for one slow tail client; what exceeds it becomes a gap frame.",
     )
     signup: bool | None = Field(None, description="None: allowed only when listening on loopback.")
+
+
+class LettersSettings(_Settings):
+    """Dead letters."""
+
+    model_config = SettingsConfigDict(env_prefix="LOGSTREAM_LETTERS_", frozen=True, extra="forbid")
+
+    retention_days: int = Field(
+        30, ge=1, description="A letter that waits longer has expired, where its stream says nothing else."
+    )
+    max_known: int = Field(
+        1_000_000, ge=1_000, description="The newest letters of a stream that can be found; some 50 MB of memory."
+    )
+    recovery_seconds: float = Field(
+        60.0, gt=0, description="Pause between two looks for replays that a crash left unfinished."
+    )
+    lease_seconds: float = Field(
+        30.0, gt=0, le=60, description="A replay that takes longer may be finished by another process."
+    )
 
 
 class EngineSettings(_Settings):
