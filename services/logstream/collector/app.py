@@ -26,6 +26,7 @@ from logstream.errors import (
     MethodNotAllowed,
     NotFound,
     RequestTimeout,
+    StartupError,
     TooLarge,
     Unavailable,
     UnsupportedEncoding,
@@ -34,13 +35,15 @@ from logstream.logs import get_logger
 from logstream.metrics import (
     INGEST_ACCEPTED,
     INGEST_BYTES,
+    INGEST_REDACTED,
     INGEST_REJECTED,
     INGEST_REQUESTS,
     INGEST_SECONDS,
     INGEST_TRUNCATED,
     exposition,
 )
-from logstream.record import Batch, Rejection
+from logstream.record import Batch, Decoded, Rejection
+from logstream.redact import Redactor, RuleError, redactor_for
 from logstream.settings import MIB, CollectorSettings
 from logstream.storage import block
 from logstream.stream import Stream
@@ -70,7 +73,9 @@ _MEDIA_TYPES = frozenset(
 class _Outcome:
     """What the pieces of one body came to."""
 
-    __slots__ = ("by_code", "high", "listed", "low", "rejected", "rejected_indexes", "rows", "truncated")
+    __slots__ = (
+        "by_code", "high", "listed", "low", "redacted", "rejected", "rejected_indexes", "rows", "seen", "truncated",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.rows = 0
@@ -81,8 +86,21 @@ class _Outcome:
         self.by_code: Counter[str] = Counter()
         self.rejected_indexes = hashlib.blake2b(digest_size=16)
         self.truncated = 0
+        self.seen = 0
+        self.redacted: Counter[str] = Counter()
 
-    def note(self, rejections: Sequence[Rejection], truncated: int) -> None:
+    def take(self, decoded: Decoded, redactor: Redactor) -> Batch:
+        """The rows that may be kept of one piece, as they may be kept."""
+        first = self.seen
+        self.seen += len(decoded.batch) + len(decoded.rejections)
+        if redactor:
+            redacted = redactor.redact(decoded, first)
+            decoded = redacted.decoded
+            self.redacted.update(redacted.found)
+        self._note(decoded.rejections, decoded.truncated)
+        return decoded.batch
+
+    def _note(self, rejections: Sequence[Rejection], truncated: int) -> None:
         self.truncated += truncated
         if rejections:
             self.rejected += len(rejections)
@@ -95,11 +113,16 @@ class _Outcome:
         for code, count in self.by_code.items():
             INGEST_REJECTED.labels(code).inc(count)
 
+    def count_redacted(self, stream: str) -> None:
+        for rule, count in self.redacted.items():
+            INGEST_REDACTED.labels(stream, rule).inc(count)
+
 
 class _Counters:
     """The labelled metrics of one stream, looked up once."""
 
     def __init__(self, stream: Stream) -> None:
+        self.stream = stream.name
         self.accepted = INGEST_ACCEPTED.labels(stream.name)
         self.body_bytes = INGEST_BYTES.labels(stream.name)
         self.truncated = INGEST_TRUNCATED.labels(stream.name)
@@ -117,7 +140,11 @@ class Collector:
         self._clock = clock
         self._decoder = JsonDecoder(settings.limits)
         self._budget = Budget(settings.limits.max_pending_bytes)
-        self._targets: dict[str, tuple[Publisher, _Counters]] = {}
+        self._targets: dict[str, tuple[Publisher, _Counters, Redactor]] = {}
+        try:
+            redactor_for(settings.redaction, "default")
+        except RuleError as error:
+            raise StartupError(f"redaction ({error.field}): {error.message}", field=error.field) from error
         self._statuses = {202: INGEST_REQUESTS.labels("202")}
         self._cors = Cors(
             settings.cors_origins,
@@ -163,7 +190,7 @@ class Collector:
 
     async def close(self) -> None:
         """Publish what waits, then refuse."""
-        await asyncio.gather(*(publisher.close() for publisher, _ in self._targets.values()))
+        await asyncio.gather(*(publisher.close() for publisher, _, _ in self._targets.values()))
 
     def _error(self, error: LogStreamError) -> Answer:
         headers = error_headers(error)
@@ -224,7 +251,7 @@ class Collector:
     async def _ingest(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> Answer:
         principal = self._gate.authenticate(headers.get(b"authorization"))
         principal.require(KeyScope.INGEST)
-        publisher, counters = self._target(principal)
+        publisher, counters, redactor = self._target(principal)
         key = _idempotency_key(headers.get(b"idempotency-key"))
         _check_media_type(headers.get(b"content-type"))
         hold = Hold(self._budget)
@@ -235,13 +262,13 @@ class Collector:
             if b"content-encoding" in headers:
                 encodings = b",".join(value for name, value in scope["headers"] if name == b"content-encoding")
                 body = await bodies.decompress(body, encodings, hold, self._limits)
-            answer = await self._accept(body, principal, publisher, counters, key=key, hold=hold)
+            answer = await self._accept(body, principal, publisher, counters, redactor, key=key, hold=hold)
             INGEST_SECONDS.observe(time.perf_counter() - started)
             return answer
         finally:
             hold.release()
 
-    def _target(self, principal: Principal) -> tuple[Publisher, _Counters]:
+    def _target(self, principal: Principal) -> tuple[Publisher, _Counters, Redactor]:
         if principal.stream is None:
             raise Forbidden("logs are sent with an API key, which belongs to a stream", field="Authorization")
         stream = self._gate.stream(principal.stream).stream
@@ -255,7 +282,8 @@ class Collector:
                 flush_seconds=self._settings.flush_seconds,
                 timeout_seconds=self._settings.publish_timeout_seconds,
             )
-            target = self._targets[stream.topic] = (publisher, _Counters(stream))
+            redactor = redactor_for(self._settings.redaction, stream.name, self._limits)
+            target = self._targets[stream.topic] = (publisher, _Counters(stream), redactor)
         return target
 
     async def _accept(
@@ -264,6 +292,7 @@ class Collector:
         principal: Principal,
         publisher: Publisher,
         counters: _Counters,
+        redactor: Redactor,
         *,
         key: bytes | None,
         hold: Hold,
@@ -274,13 +303,13 @@ class Collector:
         encoded = b""
         if len(body) <= PIECE_BYTES:
             decoded = self._decoder.decode(body, now=now)
-            batch = decoded.batch
+            batch = outcome.take(decoded, redactor)
             outcome.rows = len(batch)
-            outcome.note(decoded.rejections, decoded.truncated)
         else:
-            encoded = await self._encode_in_pieces(body, now, outcome, hold)
+            encoded = await self._encode_in_pieces(body, now, outcome, redactor, hold)
         if not outcome.rows:
             outcome.count_rejected()
+            outcome.count_redacted(counters.stream)
             return refused(outcome.rejected, outcome.listed) if outcome.rejected else accepted(0, 0, ())
         size = len(body)
         self._quota.charge(principal, records=outcome.rows, bytes_=size)
@@ -310,12 +339,15 @@ class Collector:
             raise
         if not duplicate:
             counters.accepted.inc(outcome.rows)
+            outcome.count_redacted(counters.stream)
         outcome.count_rejected()
         if outcome.truncated:
             counters.truncated.inc(outcome.truncated)
         return accepted(outcome.rows, outcome.rejected, outcome.listed, replay=duplicate)
 
-    async def _encode_in_pieces(self, body: bodies.Body, now: int, outcome: _Outcome, hold: Hold) -> bytes:
+    async def _encode_in_pieces(
+        self, body: bodies.Body, now: int, outcome: _Outcome, redactor: Redactor, hold: Hold
+    ) -> bytes:
         """Decode and encode a long body a piece at a time, letting others run in between.
 
         Raises TooLarge, Unavailable (budget: what the block has over the size of the body counts too).
@@ -323,8 +355,7 @@ class Collector:
         builder = block.Builder()
         held = len(body)
         for decoded in self._decoder.pieces(body, now=now):
-            builder.add(decoded.batch)
-            outcome.note(decoded.rejections, decoded.truncated)
+            builder.add(outcome.take(decoded, redactor))
             if builder.size > held:
                 if builder.size > MAX_BLOCK_BYTES:
                     raise TooLarge(
