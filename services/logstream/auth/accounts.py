@@ -8,7 +8,7 @@ from logstream.auth.logins import Logins
 from logstream.auth.passwords import Passwords
 from logstream.auth.principal import Quota, Scope
 from logstream.auth.saved import SavedViews
-from logstream.auth.streams import RetentionHook, StreamInfo, Streams
+from logstream.auth.streams import CreatedHook, DeletedHook, RetentionHook, StreamInfo, Streams
 from logstream.auth.users import Users
 from logstream.clock import Clock, SystemClock
 from logstream.settings import AuthSettings
@@ -65,14 +65,38 @@ class Accounts:
         return await self.streams.ensure(stream, retention_days=retention_days)
 
     async def update_stream(
-        self, name: str, *, retention_days: int | None = None, anonymous_reads: bool | None = None
+        self,
+        name: str,
+        *,
+        retention_days: int | None = None,
+        anonymous_reads: bool | None = None,
+        dead_letter_days: int | None = None,
+        quota: Quota | None = None,
     ) -> StreamInfo:
         """As `Streams.update`."""
-        return await self.streams.update(name, retention_days=retention_days, anonymous_reads=anonymous_reads)
+        return await self.streams.update(
+            name,
+            retention_days=retention_days,
+            anonymous_reads=anonymous_reads,
+            dead_letter_days=dead_letter_days,
+            quota=quota,
+        )
 
     def on_retention_change(self, hook: RetentionHook) -> None:
         """As `Streams.on_retention_change`: `accounts.on_retention_change(store.set_retention)`."""
         self.streams.on_retention_change(hook)
+
+    def on_dead_letter_retention_change(self, hook: RetentionHook) -> None:
+        """As `Streams.on_dead_letter_retention_change`."""
+        self.streams.on_dead_letter_retention_change(hook)
+
+    def on_stream_created(self, hook: CreatedHook) -> None:
+        """As `Streams.on_created`."""
+        self.streams.on_created(hook)
+
+    def on_stream_deleted(self, hook: DeletedHook) -> None:
+        """As `Streams.on_deleted`."""
+        self.streams.on_deleted(hook)
 
     async def close(self) -> None:
         """Close all connections. Idempotent."""

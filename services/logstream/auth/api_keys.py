@@ -94,7 +94,7 @@ class ApiKeys:
             owner_id=owner_id,
             created_at=self._clock.now_ns(),
             expires_at=self._check_expiry(expires_at),
-            quota=_check_quota(quota or Quota()),
+            quota=validation.quota(quota or Quota()),
         )
         async with self._database.write() as (connection, revision):
             await insert_key(connection, key, made.digest, revision)
@@ -143,7 +143,7 @@ class ApiKeys:
         if not isinstance(expires_at, Unset):
             values["expires_at"] = self._check_expiry(expires_at)
         if not isinstance(quota, Unset):
-            _check_quota(quota)
+            validation.quota(quota)
             values |= {
                 "records_per_second": quota.records_per_second,
                 "bytes_per_second": quota.bytes_per_second,
@@ -199,9 +199,3 @@ async def insert_key(connection: AsyncConnection, key: ApiKey, digest: bytes, re
             revision=revision,
         )
     )
-
-
-def _check_quota(quota: Quota) -> Quota:
-    validation.rate(quota.records_per_second, field="records_per_second")
-    validation.rate(quota.bytes_per_second, field="bytes_per_second")
-    return quota

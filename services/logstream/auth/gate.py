@@ -21,6 +21,7 @@ from logstream.stream import Stream
 _FLUSH_SECONDS = 5.0
 _REFRESH_TIMEOUT = 4.0
 _SLOW_SECONDS = 1.0
+_HEAL_SECONDS = 5.0
 
 _log = get_logger("auth")
 
@@ -165,6 +166,13 @@ class Gate:
         return found is not None and found.expires_at > self._clock.now_ns()
 
     def stream(self, name: str) -> StreamInfo:
+        """A stream to send to or to read. Raises as `info`, and Unavailable while it is being made."""
+        info = self.info(name)
+        if not info.ready:
+            raise Unavailable(f"the stream '{name}' is still being made", field="stream", retry_after=2)
+        return info
+
+    def info(self, name: str) -> StreamInfo:
         """Raises NotFound; Unavailable before the first snapshot."""
         info = self._snapshot.streams.get(name)
         if info is None:
@@ -250,8 +258,19 @@ class Gate:
             if signals is not None:
                 tasks.create_task(signals.run(stop))
             tasks.create_task(self._wake_at(stop))
+            tasks.create_task(self._heal(stop))
             await self._look_again(stop)
         await self.flush_last_use()
+
+    async def _heal(self, stop: asyncio.Event) -> None:
+        """Finish what streams that were made or deleted need outside the database."""
+        while not stop.is_set():
+            try:
+                await self._accounts.streams.heal()
+            except Unavailable as error:
+                _log.debug("streams not looked at", reason=error.message)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _HEAL_SECONDS)
 
     async def _wake_at(self, stop: asyncio.Event) -> None:
         await stop.wait()

@@ -24,6 +24,7 @@ class Action(StrEnum):
     ALL_READS = "See and cancel everybody's reads"
     SEE_STREAMS = "See streams and the ledger"
     CHANGE_STREAMS = "Change a stream's retention and anonymous reads"
+    MAKE_STREAMS = "Create and delete streams, set their quotas"
     SEE_DEAD_LETTERS = "See dead letters"
     CHANGE_DEAD_LETTERS = "Replay and discard dead letters"
     OWN_ACCOUNT = "Log out, change the own password"
@@ -56,6 +57,7 @@ RIGHTS: Mapping[Action, Right] = {
     Action.ALL_READS: Right(_ADMINS, Scope.ADMIN),
     Action.SEE_STREAMS: Right(_EVERYONE, Scope.READ),
     Action.CHANGE_STREAMS: Right(_ADMINS, Scope.ADMIN),
+    Action.MAKE_STREAMS: Right(_ADMINS, Scope.ADMIN, all_streams=True),
     Action.SEE_DEAD_LETTERS: Right(_WRITERS, Scope.ADMIN),
     Action.CHANGE_DEAD_LETTERS: Right(_ADMINS, Scope.ADMIN),
     Action.OWN_ACCOUNT: Right(_EVERYONE, None),

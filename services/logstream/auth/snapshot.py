@@ -67,7 +67,10 @@ class Snapshot:
                 )
             ).all()
         for row in streams:
-            self.streams[row.name] = stream_info(row)
+            if row.deleted_at is None:
+                self.streams[row.name] = stream_info(row)
+            else:
+                self.streams.pop(row.name, None)
         self._merge_people(users, keys)
         for row in sessions:
             if row.ended_at is None:

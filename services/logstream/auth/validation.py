@@ -3,6 +3,7 @@
 import re
 import unicodedata
 
+from logstream.auth.principal import Quota
 from logstream.errors import InvalidValue
 
 MAX_EMAIL = 254  # RFC 5321, 4.5.3.1.3
@@ -70,4 +71,11 @@ def rate(value: float | None, *, field: str) -> float | None:
     """A quota: a positive finite number, or None for no limit. Raises InvalidValue."""
     if value is not None and not 0 < value <= 1e15:
         raise InvalidValue(f"{field} must be greater than 0, or null for no limit", field=field, limit=0)
+    return value
+
+
+def quota(value: Quota) -> Quota:
+    """Both rates as in `rate`. Raises InvalidValue."""
+    rate(value.records_per_second, field="records_per_second")
+    rate(value.bytes_per_second, field="bytes_per_second")
     return value

@@ -20,12 +20,14 @@ from logstream.cli import (
     ledger,
     login,
     output,
+    processes,
     queries,
     query,
     saved,
     search,
     send,
     server,
+    streams,
     tail,
     users,
 )
@@ -66,9 +68,13 @@ app.command()(ledger.ledger)
 app.add_typer(login.context, name="context")
 app.add_typer(keys.keys, name="keys")
 app.add_typer(users.users, name="users")
+app.add_typer(streams.streams, name="streams")
 app.add_typer(saved.saved, name="saved")
 app.add_typer(ledger.deadletters, name="deadletters")
 app.command()(server.clickhouse)
+app.command()(processes.collector)
+app.command()(processes.processor)
+app.command()(processes.api)
 
 
 @app.command()
