@@ -5,6 +5,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -143,7 +144,7 @@ class _Server(uvicorn.Server):
             return
 
         def create_protocol() -> asyncio.Protocol:
-            protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg, assignment]
+            protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
                 config=self.config, server_state=self.server_state, app_state=self.lifespan.state
             )
             return protocol
@@ -302,3 +303,12 @@ async def serve(
         watcher.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watcher
+
+
+def serving(sock: socket.socket | Serve, *, header_timeout: float = 10.0) -> Serve:
+    """`serve` on `sock`; or who serves in its place, as it is."""
+    return partial(_serve_on, sock, header_timeout) if isinstance(sock, socket.socket) else sock
+
+
+async def _serve_on(sock: socket.socket, header_timeout: float, app: App, stop: asyncio.Event) -> None:
+    await serve(app, sock, stop, header_timeout=header_timeout)

@@ -31,7 +31,7 @@ _BROKEN_OFF = _BrokenOff()
 async def serve(
     settings: ApiSettings,
     *,
-    sock: socket.socket,
+    sock: socket.socket | web.Serve,
     bus: Bus,
     store: Store,
     accounts: Accounts,
@@ -39,7 +39,10 @@ async def serve(
     clock: Clock,
     stop: asyncio.Event,
 ) -> None:
-    """Serve on the listening `sock` until `stop` is set; tails end first, then requests under way are answered."""
+    """Serve on the listening `sock` until `stop` is set; tails end first, then requests under way are answered.
+
+    sock: or who serves in its place.
+    """
     # uvicorn logs each WebSocket with its query string, and that may hold a ticket.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     logging.getLogger("uvicorn.error").addFilter(_BROKEN_OFF)
@@ -53,7 +56,7 @@ async def serve(
 
     ending = asyncio.create_task(end_tails())
     try:
-        await web.serve(create_app(services, accounts), sock, tails_ended)
+        await web.serving(sock)(create_app(services, accounts), tails_ended)
     finally:
         ending.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -39,7 +39,7 @@ def up(
 
       logstream up --data /var/lib/logstream --host 0.0.0.0 --retention-days 14
     """
-    _need_server("up")
+    need_server("up")
     options = UpOptions(data, host, collector_port, api_port, clickhouse_port, retention_days, signup)
     sys.stdout.flush()
     # The supervisor takes this process's place, without what the command line has in memory.
@@ -59,14 +59,15 @@ def clickhouse(
 
       curl 'http://127.0.0.1:8123/?query=SELECT+version()'
     """
-    _need_server("clickhouse")
+    need_server("clickhouse")
     arguments = ["--path", str(path), "--host", host, "--port", str(port)]
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", "logstream.standalone.engine", *arguments])  # noqa: S606
 
 
-def _need_server(command: str) -> None:
-    for package in ("chdb", "uvloop", "fastapi", "sqlalchemy"):
+def need_server(command: str) -> None:
+    """Raises Failure where the server extra is not installed."""
+    for package in ("chdb", "uvloop", "fastapi", "sqlalchemy", "yaml"):
         if util.find_spec(package) is None:
             raise Failure(
                 f"`logstream {command}` needs the package {package}; "

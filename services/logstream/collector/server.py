@@ -15,16 +15,19 @@ from logstream.settings import CollectorSettings
 async def serve(
     settings: CollectorSettings,
     *,
-    sock: socket.socket,
+    sock: socket.socket | web.Serve,
     bus: Bus,
     gate: Gate,
     quota: QuotaLimiter,
     clock: Clock,
     stop: asyncio.Event,
 ) -> None:
-    """Serve on the listening `sock` until `stop` is set; requests under way are answered first."""
+    """Serve on the listening `sock` until `stop` is set; requests under way are answered first.
+
+    sock: or who serves in its place.
+    """
     app = create_app(settings, bus=bus, gate=gate, quota=quota, clock=clock)
     try:
-        await web.serve(app, sock, stop, header_timeout=settings.limits.header_timeout_seconds)
+        await web.serving(sock, header_timeout=settings.limits.header_timeout_seconds)(app, stop)
     finally:
         await app.close()
