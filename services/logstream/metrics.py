@@ -68,6 +68,12 @@ PROCESSOR_CLAIMS_FORGOTTEN = Counter(
     "logstream_processor_claims_forgotten", "Idempotency-Keys forgotten within their window, because of max_claims."
 )
 
+# Store
+STORE_REPLICA_UP = Gauge("logstream_store_replica_up", "Whether a ClickHouse server did what it was asked.", ["replica"])
+STORE_REPLICA_FAILURES = Counter(
+    "logstream_store_replica_failures", "Calls that a ClickHouse server was too ill to answer.", ["replica"]
+)
+
 # API
 API_REQUESTS = Counter("logstream_api_requests", "API requests.", ["route", "status"])
 API_SECONDS = Histogram("logstream_api_seconds", "API request duration.", ["route"], buckets=_SECONDS)
