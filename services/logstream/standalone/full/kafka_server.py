@@ -21,8 +21,8 @@ _API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 1, -1)
 class KafkaServer:
     """One broker in `folder`, which is made: configuration, log and certificates; the same over restarts.
 
-    heap_mb: of the Java machine. overrides: broker properties that win over ours. Whoever starts `arguments`
-    calls `prepare` before.
+    heap_mb: of the Java machine. overrides: broker properties that win over ours. Whoever starts `command`
+    or `arguments` calls `prepare` before.
     """
 
     def __init__(
@@ -72,9 +72,9 @@ class KafkaServer:
             reason = (done.stderr or done.stdout).strip() or f"status {done.returncode}"
             raise StartupError(f"Kafka could not format its log in {self._config.data}: {reason}")
 
-    def arguments(self) -> list[str]:
-        """Behind the interpreter: a keeper, and the broker in it."""
-        server = [
+    def command(self) -> list[str]:
+        """What to start. Raises StartupError."""
+        return [
             fetch.java(), *_JAVA, f"-Xms{min(128, self._heap_mb)}m", f"-Xmx{self._heap_mb}m",
             "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:+ExitOnOutOfMemoryError",
             f"-Dorg.slf4j.simpleLogger.defaultLogLevel={self._log_level}",
@@ -82,7 +82,10 @@ class KafkaServer:
             "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss.SSS",
             "-cp", f"{fetch.kafka_libs()}/*", "kafka.Kafka", str(self._properties),
         ]  # fmt: skip
-        return keeper.command(server, grace=GRACE)
+
+    def arguments(self) -> list[str]:
+        """Behind the interpreter: a keeper, and the broker in it."""
+        return keeper.command(self.command(), grace=GRACE)
 
     def is_ready(self) -> bool:
         """Whether it answers requests."""

@@ -8,7 +8,6 @@ and this one has only one thread). Exits with the server's status. Standard libr
 
 import argparse
 import contextlib
-import ctypes
 import os
 import selectors
 import signal
@@ -17,20 +16,14 @@ import sys
 import time
 from collections.abc import Sequence
 
+from logstream.standalone.full.death import die_with
+
 GRACE = 30.0
-_PR_SET_PDEATHSIG = 1
 
 
 def command(server: Sequence[str], *, stop_signal: signal.Signals = signal.SIGTERM, grace: float = GRACE) -> list[str]:
     """The arguments behind the interpreter that keep `server`; grace: seconds it has to stop."""
     return ["-m", __name__, "--stop-signal", str(int(stop_signal)), "--grace", f"{grace:g}", "--", *server]
-
-
-def _die_with_keeper(keeper: int) -> None:
-    """In the child, before the server takes its place."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != keeper:
-        os._exit(1)
 
 
 class _Keeper:
@@ -43,7 +36,7 @@ class _Keeper:
             server,
             stdin=subprocess.DEVNULL,
             stdout=2,
-            preexec_fn=lambda: _die_with_keeper(keeper),  # noqa: PLW1509
+            preexec_fn=lambda: die_with(keeper),  # noqa: PLW1509
         )
 
     def run(self) -> int:

