@@ -14,6 +14,7 @@ from logstream.cli import (
     doctor,
     explain,
     export,
+    full,
     histogram,
     import_,
     keys,
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 
 app.command()(server.up)
+app.command(name="up-full")(full.up_full)
 app.command()(send.send)
 app.command(name="import")(import_.import_)
 app.command()(search.search)
