@@ -4,9 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UP_STAMP := $(VENV)/.installed-server
+FULL_STAMP := $(VENV)/.installed-full
 
 .DEFAULT_GOAL := help
-.PHONY: help install up test lint format clean
+.PHONY: help install up up-full test lint format clean
 
 help: ## Show this help
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[36m%-18s\033[0m %s\n", $$1, $$2}'
@@ -21,15 +22,22 @@ $(UP_STAMP): $(BIN)/uv requirements/server.txt pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@
 
+$(FULL_STAMP): $(UP_STAMP) requirements/full.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/full.txt
+	@touch $@
+
 $(STAMP): $(BIN)/uv requirements/dev.txt pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
-	@touch $@ $(UP_STAMP)
+	@touch $(UP_STAMP) $(FULL_STAMP) $@
 
 install: $(STAMP) ## Create the environment with everything for development
 
 up: $(UP_STAMP) ## Set up and run the platform on this machine (ARGS="--data DIR …")
 	@exec $(BIN)/logstream up $(ARGS)
+
+up-full: $(FULL_STAMP) ## The same on real servers: Kafka, Postgres, two of each service (needs Java 17 and Maven)
+	@exec $(BIN)/logstream up-full $(ARGS)
 
 test: $(STAMP) ## Set up and run all tests (ARGS="-k tail")
 	$(BIN)/python -m pytest $(ARGS)
@@ -53,4 +61,5 @@ clean: ## Remove the environment and caches
 requirements: $(BIN)/uv ## Pin the dependencies again
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links --generate-hashes --extra all pyproject.toml -o requirements/server.txt
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links --generate-hashes --extra all --group dev pyproject.toml -o requirements/dev.txt
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links --generate-hashes --group full -c requirements/dev.txt -o requirements/full.txt
 .PHONY: requirements
