@@ -88,6 +88,10 @@ LETTERS_DISCARDED = Counter("logstream_dead_letters_discarded", "Dead letters di
 
 # Auth
 AUTH_FAILURES = Counter("logstream_auth_failures", "Refused credentials.", ["reason"])
+AUTH_AWAY = Gauge("logstream_auth_database_away", "1 while the last look at the accounts database failed.")
+QUOTA_COLLECTORS = Gauge(
+    "logstream_quota_collectors", "Collectors that share quotas; 0 while they cannot, and each takes a part of them."
+)
 
 # Engine
 ENGINE_QUERIES = Counter("logstream_engine_queries", "Statements run by the embedded engine.", ["kind", "status"])

@@ -105,7 +105,7 @@ def create_router(accounts: Accounts, gate: Gate) -> APIRouter:
     async def create_stream(
         body: NewStream, _: Annotated[Principal, Depends(allowed(Action.MAKE_STREAMS))]
     ) -> StreamBody:
-        """With topics, tables, keys, quota and retention of its own. Ready at once, or when Kafka and ClickHouse are."""
+        """With topics, tables, keys, quota and retention of its own; `ready` once Kafka and ClickHouse have them."""
         return _body(
             await accounts.streams.create(
                 body.name,

@@ -160,6 +160,7 @@ async def _open_sqlite(url: URL) -> AsyncEngine:
 async def _open_postgres(url: URL, address: postgres.PostgresAddress, connect_seconds: float) -> AsyncEngine:
     loop = asyncio.get_running_loop()
     give_up = loop.time() + connect_seconds
+    failures: tuple[type[BaseException], ...] = (SQLAlchemyError, *_failures(is_postgres=True))
     where = f"{url.host or 'localhost'}/{url.database or ''}"
     while True:
         migrating = create_async_engine(
@@ -171,7 +172,7 @@ async def _open_postgres(url: URL, address: postgres.PostgresAddress, connect_se
         try:
             await _migrate(migrating)
             break
-        except (SQLAlchemyError, *_failures(is_postgres=True)) as error:
+        except failures as error:
             if postgres.is_refusal(error):
                 raise StartupError(
                     f"the accounts database at {where} refuses us: {_reason(error)}; "

@@ -15,7 +15,7 @@ from logstream.auth.streams import StreamInfo
 from logstream.auth.tickets import Tickets
 from logstream.errors import Forbidden, NotFound, Unauthenticated, Unavailable
 from logstream.logs import get_logger
-from logstream.metrics import AUTH_FAILURES
+from logstream.metrics import AUTH_AWAY, AUTH_FAILURES
 from logstream.stream import Stream
 
 _FLUSH_SECONDS = 5.0
@@ -233,12 +233,14 @@ class Gate:
                     reason = str(error) or f"no answer within {_REFRESH_TIMEOUT:g} seconds"
                     _log.warning("accounts database away, going on with what is known", reason=reason)
                 self._away = True
+                AUTH_AWAY.set(1)
                 return
             finally:
                 self._looking_since = None
             self._looked = began
             if self._away and self._snapshot.revision >= 0:
                 self._away = False
+            AUTH_AWAY.set(self._away)
             self._snapshot.drop_expired_sessions(self._clock.now_ns())
 
     async def flush_last_use(self) -> None:
