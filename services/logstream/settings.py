@@ -275,9 +275,6 @@ class LettersSettings(_Settings):
 
     model_config = SettingsConfigDict(env_prefix="LOGSTREAM_LETTERS_", frozen=True, extra="forbid")
 
-    retention_days: int = Field(
-        30, ge=1, description="A letter that waits longer has expired, where its stream says nothing else."
-    )
     max_known: int = Field(
         1_000_000, ge=1_000, description="The newest letters of a stream that can be found; some 50 MB of memory."
     )

@@ -10,11 +10,12 @@ from logstream.api.turns import Turns
 from logstream.auth.gate import Gate
 from logstream.bus.protocol import Bus
 from logstream.clock import NS_PER_SECOND, Clock
+from logstream.letters.boxes import LetterBoxes
 from logstream.query.limits import QueryLimits
 from logstream.query.logs import LogReader
 from logstream.query.parts import PartTimes
 from logstream.query.tail import Tail, TailClients
-from logstream.settings import ApiSettings
+from logstream.settings import ApiSettings, LettersSettings
 from logstream.storage.store import Store
 from logstream.stream import Stream
 
@@ -34,6 +35,7 @@ class Services:
     times: PartTimes = field(init=False)
     learning: ThreadPoolExecutor = field(init=False)
     tail_clients: TailClients = field(init=False)
+    letters: LetterBoxes = field(init=False)
     _tails: dict[Stream, Tail] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -51,6 +53,7 @@ class Services:
         self.times = PartTimes(self.store, self.clock)
         self.learning = ThreadPoolExecutor(1, "patterns")
         self.tail_clients = TailClients(self.settings.tail_max_clients)
+        self.letters = LetterBoxes(self.bus, self.clock, LettersSettings())
 
     def tail(self, stream: Stream) -> Tail:
         """The tail of `stream`; there is one for each."""
