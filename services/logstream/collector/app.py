@@ -6,11 +6,13 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from email.utils import formatdate
+from urllib.parse import parse_qsl
 
 from logstream.auth.gate import Gate
 from logstream.auth.principal import Principal
 from logstream.auth.principal import Scope as KeyScope
 from logstream.auth.quota import QuotaLimiter
+from logstream.auth.streams import StreamInfo
 from logstream.bus.protocol import Bus, Claim
 from logstream.clock import NS_PER_SECOND, Clock
 from logstream.collector import body as bodies
@@ -57,6 +59,7 @@ MAX_BLOCK_BYTES = 56 * MIB
 """One request as a block. Flattened names repeat what they lie in, so that a body may grow thirtyfold; and with
 the columns added later, a block must be within what the engine takes as one body (64 MiB)."""
 _MAX_IDEMPOTENCY_KEY = 256
+_MAX_PARAMETERS = 100
 _HASH_INLINE = 256 * 1024
 _READY_SECONDS = 3.0
 
@@ -251,7 +254,8 @@ class Collector:
     async def _ingest(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> Answer:
         principal = self._gate.authenticate(headers.get(b"authorization"))
         principal.require(KeyScope.INGEST)
-        publisher, counters, redactor = self._target(principal)
+        info = self._stream(principal, scope["query_string"])
+        publisher, counters, redactor = self._target(info.stream)
         key = _idempotency_key(headers.get(b"idempotency-key"))
         _check_media_type(headers.get(b"content-type"))
         hold = Hold(self._budget)
@@ -262,16 +266,33 @@ class Collector:
             if b"content-encoding" in headers:
                 encodings = b",".join(value for name, value in scope["headers"] if name == b"content-encoding")
                 body = await bodies.decompress(body, encodings, hold, self._limits)
-            answer = await self._accept(body, principal, publisher, counters, redactor, key=key, hold=hold)
+            answer = await self._accept(body, principal, publisher, counters, redactor, info=info, key=key, hold=hold)
             INGEST_SECONDS.observe(time.perf_counter() - started)
             return answer
         finally:
             hold.release()
 
-    def _target(self, principal: Principal) -> tuple[Publisher, _Counters, Redactor]:
-        if principal.stream is None:
+    def _stream(self, principal: Principal, query: bytes) -> StreamInfo:
+        """The key's own stream; a key of all streams names one with ?stream=NAME.
+
+        Raises Forbidden, InvalidValue, NotFound, Unavailable.
+        """
+        if principal.kind != "key":
             raise Forbidden("logs are sent with an API key, which belongs to a stream", field="Authorization")
-        stream = self._gate.stream(principal.stream).stream
+        name = principal.stream
+        if query:
+            try:
+                parameters = dict(parse_qsl(query, max_num_fields=_MAX_PARAMETERS))
+            except ValueError:
+                raise BadRequest(f"more than {_MAX_PARAMETERS} parameters", limit=_MAX_PARAMETERS) from None
+            if (named := parameters.get(b"stream")) is not None:
+                name = named.decode("utf-8", "replace")[:64]
+                principal.require(KeyScope.INGEST, stream=name)
+        if name is None:
+            raise InvalidValue("this key is for all streams: name one with ?stream=NAME", field="stream")
+        return self._gate.stream(name)
+
+    def _target(self, stream: Stream) -> tuple[Publisher, _Counters, Redactor]:
         target = self._targets.get(stream.topic)
         if target is None:
             publisher = Publisher(
@@ -294,6 +315,7 @@ class Collector:
         counters: _Counters,
         redactor: Redactor,
         *,
+        info: StreamInfo,
         key: bytes | None,
         hold: Hold,
     ) -> Answer:
@@ -312,7 +334,7 @@ class Collector:
             outcome.count_redacted(counters.stream)
             return refused(outcome.rejected, outcome.listed) if outcome.rejected else accepted(0, 0, ())
         size = len(body)
-        self._quota.charge(principal, records=outcome.rows, bytes_=size)
+        self._quota.charge(principal, records=outcome.rows, bytes_=size, stream=info)
         duplicate = False
         try:
             if batch is not None and key is None and publisher.is_small(outcome.rows):
@@ -335,7 +357,7 @@ class Collector:
                 )
                 duplicate = published.duplicate
         except Unavailable:
-            self._quota.refund(principal, records=outcome.rows, bytes_=size)
+            self._quota.refund(principal, records=outcome.rows, bytes_=size, stream=info)
             raise
         if not duplicate:
             counters.accepted.inc(outcome.rows)
