@@ -55,10 +55,14 @@ async def serve(
         tails_ended.set()
 
     ending = asyncio.create_task(end_tails())
+    tending = asyncio.create_task(
+        services.letters.run(lambda: [info.stream for info in gate.streams() if info.ready], stop)
+    )
     try:
         await web.serving(sock)(create_app(services, accounts), tails_ended)
     finally:
-        ending.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await ending
+        for task in (ending, tending):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
         await services.close()

@@ -59,6 +59,9 @@ class LetterBoxes:
                     await self._tend(self.of(stream))
                 except LogStreamError as error:
                     _log.warning("letters_not_tended", stream=stream.name, error=error.message)
+                except Exception:
+                    # Reading and searching must not end with it.
+                    _log.exception("letters_not_tended", stream=stream.name)
             for stream in self._letters.keys() - set(streams()):
                 del self._letters[stream]
             with contextlib.suppress(TimeoutError):

@@ -13,6 +13,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from logstream.bus.protocol import Message
 from logstream.errors import InvalidValue
 from logstream.letters.box import Found, LetterBox
 from logstream.letters.format import Fields, LetterId
@@ -115,7 +116,7 @@ def _candidates(box: LetterBox, wanted: LetterFilter, before: Sequence[int]) -> 
 
 
 async def _fetch(box: LetterBox, group: Sequence[LetterId], retained_from: int) -> list[Found | None]:
-    messages = {}
+    messages: dict[LetterId, Message] = {}
     for partition in {letter.partition for letter in group}:
         offsets = sorted(letter.offset for letter in group if letter.partition == partition)
         read = await box.messages(partition, offsets)
