@@ -75,7 +75,7 @@ def _check_ipv6(data: bytes, start: int, end: int) -> tuple[int, int] | int:
 IPV6 = Detector(
     "ipv6",
     "IPv6 addresses",
-    r"([0-9A-Fa-f]{0,4}:[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]*)",
+    r"[0-9A-Fa-f:]*::[0-9A-Fa-f:.]*|(?:[0-9A-Fa-f]{1,4}:){6}[0-9A-Fa-f:.]+",
     hint=r"(?:[0-9A-Fa-f]{1,4}:){6}[0-9A-Fa-f]|::[0-9A-Fa-f]|[0-9A-Fa-f]::",
     check=_check_ipv6,
     normal=_normal_ip,

@@ -8,9 +8,11 @@ from logstream.redact.detector import Detector
 
 _MAX_PROGRAM_BYTES = 256 * 1024
 """What a rule's compiled program may take."""
-_MAX_RUN_BYTES = 1024 * 1024
+_MAX_RUN_BYTES = 8 * 1024 * 1024
+"""What one may take with the states that RE2 remembers while it runs; without room for them it is a hundred times
+slower."""
 _MAX_HINT_BYTES = 16 * 1024 * 1024
-"""What all rules together may take, with the states RE2 remembers while it runs."""
+"""As much for all rules together."""
 _UNLIKE_ITSELF = re.compile(r"\\[AzC]|\(\?[a-zA-Z]*-[a-zA-Z]*m")
 """What may match in a text, and not where others surround it."""
 
@@ -71,6 +73,12 @@ def as_hint(pattern: str, *, builtin: bool = False) -> str | None:
         return None
     # Where a text begins and ends is, among others, where a line does.
     return f"(?m:{pattern})"
+
+
+def is_joinable(pattern: str) -> bool:
+    """Whether `pattern` finds in a text among others, with line feeds between them, what it finds in it alone, apart
+    from what reaches into its neighbours."""
+    return _UNLIKE_ITSELF.search(pattern) is None and not {"^", "$"} & set(pattern.replace("[^", "["))
 
 
 def compile_hint(hints: list[str]) -> "re2._Regexp | None":

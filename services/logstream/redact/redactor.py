@@ -6,18 +6,16 @@ over them: that is all a clean batch costs. Only the texts in which it found som
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, chain
+from itertools import accumulate, chain, islice
 from typing import TypeVar
-
-import re2  # type: ignore[import-untyped]
 
 from logstream.record import Batch, Decoded, Rejection
 from logstream.redact.mark import Marker
 from logstream.redact.pattern import compile_hint
 from logstream.redact.rule import Rule, rules_for
-from logstream.redact.scrub import Finding, Scrubbed, Scrubber
+from logstream.redact.scrub import Scrubbed, Scrubber, Value, touched
 from logstream.settings import IngestLimits, RedactionSettings
 
 REJECTED = "redaction"
@@ -66,18 +64,16 @@ class Redactor:
         self._message_limit = limits.max_message_bytes
         self._value_limit = limits.max_metadata_value_bytes
         self._name_limit = limits.max_name_bytes
-        self._scrubber = Scrubber(Marker(rules, hash_key))
         self._message_rules = tuple(rule for rule in rules if rule.in_message)
         self._service_rules = tuple(rule for rule in rules if rule.in_service)
         self._metadata_rules = tuple(rule for rule in rules if rule.in_metadata)
         self._names_keys = any(rule.whole is not None for rule in self._metadata_rules)
         self._keys: dict[str, _Key] = {}
-        texts = [rule for rule in rules if rule.in_message or rule.in_metadata]
-        hints = [rule.hint for rule in texts if rule.hint is not None]
+        hints = [rule.hint for rule in rules if rule.hint is not None]
         together = compile_hint(hints) if hints else None
-        self._hinted = {rule: compile_hint([rule.hint]) for rule in texts if rule.hint is not None}
-        self._together = [together] if together is not None else list(self._hinted.values())
-        self._alone = [rule for rule in texts if rule.hint is None]
+        self._hints = [together] if together is not None else [compile_hint([hint]) for hint in hints]
+        self._alone = [rule for rule in rules if rule.hint is None]
+        self._scrubber = Scrubber(self.rules, Marker(rules, hash_key), together if not self._alone else None)
 
     def __bool__(self) -> bool:
         return bool(self.rules)
@@ -125,18 +121,17 @@ class Redactor:
     def explain(self, text: str, *, key: str | None = None, service: bool = False) -> tuple[Scrubbed, Sequence[Rule]]:
         """What becomes of one message, of the value under a metadata key, or of a service, and the rules that found
         something, in order."""
-        rules, limit = self._message_rules, self._message_limit
-        if service:
-            rules, limit = self._service_rules, self._name_limit
         data = _encode(text)
+        value = Value(data, self._message_rules, self._message_limit)
+        if service:
+            value = Value(data, self._service_rules, self._name_limit)
         scrubbed: Scrubbed | None = None
         if key is not None:
             known = self._key(key)
-            rules, limit = known.rules, self._value_limit
-            if known.whole is not None and text and self._scrubber.is_secret(data):
+            value = Value(data, known.rules, self._value_limit)
+            if known.whole is not None and self._scrubber.is_secret(data):
                 scrubbed = self._scrubber.whole(data, known.whole)
-        if scrubbed is None:
-            scrubbed = self._scrubber.scrub(data, rules, rules, limit)
+        scrubbed = scrubbed or self._scrubber.scrub([value])[0] or Scrubbed(data, ())
         found = {finding.rule: None for finding in (*scrubbed.findings, *scrubbed.later)}
         return scrubbed, sorted(found, key=lambda rule: rule.index)
 
@@ -161,29 +156,20 @@ class Redactor:
         for row, metadata in enumerate(batch.metadata):
             for name in secret.keys() & metadata.keys():
                 data = _encode(metadata[name])
-                if data and self._scrubber.is_secret(data):
+                if self._scrubber.is_secret(data):
                     scrubbed = self._scrubber.whole(data, secret[name])
                     self._take_value(batch, row, name, scrubbed, changes)
 
     # Services
 
     def _redact_services(self, batch: Batch, changes: _Changes) -> None:
-        scrubbed = {
-            name: done
-            for name in set(batch.services)
-            if (done := self._scrub(_encode(name), self._service_rules, self._name_limit)).findings
-        }
-        if not scrubbed:
-            return
-        for row, name in enumerate(batch.services):
-            if name in scrubbed:
-                done = scrubbed[name]
-                strictest = self._count(done, row, changes)
-                data = self._scrubber.whole(b"", strictest).data if strictest.action == "drop" else done.data
-                changes.services[row] = _decode(data)
-
-    def _scrub(self, data: bytes, rules: Sequence[Rule], limit: int) -> Scrubbed:
-        return self._scrubber.scrub(data, rules, rules, limit)
+        names = list(set(batch.services))
+        values = [Value(_encode(name), self._service_rules, self._name_limit) for name in names]
+        found = {name: done for name, done in zip(names, self._scrubber.scrub(values), strict=True) if done is not None}
+        if found:
+            for row, name in enumerate(batch.services):
+                if name in found:
+                    changes.services[row] = self._left(found[name], row, changes)
 
     # Messages and values
 
@@ -199,62 +185,48 @@ class Redactor:
         candidates = self._candidates(texts)
         if not candidates:
             return
-        likely = self._likely([texts[at] for at in candidates])
         ends: list[int] = []
         if candidates[-1] >= messages:
             ends = list(accumulate(map(len, batch.metadata), initial=messages))
-        for at, rules in zip(candidates, likely, strict=True):
-            if not rules:
-                continue
+        places: list[tuple[int, str | None]] = []
+        values: list[Value] = []
+        for at in candidates:
             if at < messages:
-                self._redact_message(batch, at, rules, changes)
+                places.append((at, None))
+                values.append(Value(_encode(texts[at]), self._message_rules, self._message_limit))
+                continue
+            row = bisect_right(ends, at) - 1
+            name = next(islice(batch.metadata[row], at - ends[row], None))
+            rules = self._key(name).rules
+            if rules and not (row in changes.metadata and changes.metadata[row].get(name) != texts[at]):
+                places.append((row, name))
+                values.append(Value(_encode(texts[at]), rules, self._value_limit))
+        for (row, key), done in zip(places, self._scrubber.scrub(values), strict=True):
+            if done is None:
+                continue
+            if key is None:
+                changes.messages[row] = self._left(done, row, changes)
             else:
-                row = bisect_right(ends, at) - 1
-                name = _nth(batch.metadata[row], at - ends[row])
-                self._redact_value(batch, row, name, rules, changes)
+                self._take_value(batch, row, key, done, changes)
 
-    def _candidates(self, texts: Sequence[str]) -> list[int]:
+    def _candidates(self, texts: Sequence[str]) -> Sequence[int]:
         """Which texts may hold something, ascending."""
-        found: set[int] = set()
-        if self._together:
-            data, joined = _join(texts)
-            for regex in self._together:
-                found.update(_touched(regex, data, joined, texts))
+        found: list[int] = []
+        if self._hints:
+            joined = "\n".join(texts)
+            data = _encode(joined)
+            for hint in self._hints:
+                sizes = map(len, texts) if len(data) == len(joined) else (len(_encode(text)) for text in texts)
+                found += touched(hint, data, sizes)
         for rule in self._alone:
             search = rule.regex.search
-            found.update(at for at, text in enumerate(texts) if search(_encode(text)) is not None)
-        return sorted(found)
+            found += (at for at, text in enumerate(texts) if search(_encode(text)) is not None)
+        return sorted(set(found)) if len(self._hints) + len(self._alone) > 1 else found
 
-    def _likely(self, texts: Sequence[str]) -> Sequence[list[Rule]]:
-        """For each text the rules that may find something in it."""
-        likely: list[list[Rule]] = [[] for _ in texts]
-        data, joined = _join(texts)
-        for rule, regex in self._hinted.items():
-            for at in _touched(regex, data, joined, texts):
-                likely[at].append(rule)
-        for rule in self._alone:
-            for rules in likely:
-                rules.append(rule)
-        return likely
-
-    def _redact_message(self, batch: Batch, row: int, likely: Sequence[Rule], changes: _Changes) -> None:
-        data = _encode(batch.messages[row])
-        here = [rule for rule in likely if rule.in_message]
-        scrubbed = self._scrubber.scrub(data, self._message_rules, here, self._message_limit)
-        if scrubbed.findings:
-            strictest = self._count(scrubbed, row, changes)
-            left = self._scrubber.whole(b"", strictest).data if strictest.action == "drop" else scrubbed.data
-            changes.messages[row] = _decode(left)
-
-    def _redact_value(self, batch: Batch, row: int, name: str, likely: Sequence[Rule], changes: _Changes) -> None:
-        known = self._key(name)
-        here = [rule for rule in likely if rule in known.rules] if len(known.rules) < len(self.rules) else likely
-        if not here or (row in changes.metadata and changes.metadata[row].get(name) != batch.metadata[row][name]):
-            return
-        data = _encode(batch.metadata[row][name])
-        scrubbed = self._scrubber.scrub(data, known.rules, here, self._value_limit)
-        if scrubbed.findings:
-            self._take_value(batch, row, name, scrubbed, changes)
+    def _left(self, scrubbed: Scrubbed, row: int, changes: _Changes) -> str:
+        """What is left of a field that a record cannot be without."""
+        strictest = self._count(scrubbed, row, changes)
+        return _decode(self._scrubber.whole(b"", strictest).data if strictest.action == "drop" else scrubbed.data)
 
     def _take_value(self, batch: Batch, row: int, name: str, scrubbed: Scrubbed, changes: _Changes) -> None:
         strictest = self._count(scrubbed, row, changes)
@@ -268,10 +240,9 @@ class Redactor:
 
     def _count(self, scrubbed: Scrubbed, row: int, changes: _Changes) -> Rule:
         """Counts the findings; the rule whose action is the strictest."""
-        findings: Sequence[Finding] = (*scrubbed.findings, *scrubbed.later)
-        for finding in findings:
+        for finding in chain(scrubbed.findings, scrubbed.later):
             changes.found[finding.rule.name] += 1
-        strictest = min((finding.rule for finding in findings), key=lambda rule: rule.rank)
+        strictest = scrubbed.strictest()
         if strictest.action == "reject":
             changes.rejected.setdefault(row, strictest)
         return strictest
@@ -292,34 +263,6 @@ def _decode(data: bytes) -> str:
         return data.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
         return data.decode("utf-8", "replace")
-
-
-def _join(texts: Sequence[str]) -> tuple[bytes, bool]:
-    """The texts with line feeds between them, and whether all is ASCII."""
-    joined = "\n".join(texts)
-    return _encode(joined), joined.isascii()
-
-
-def _touched(regex: "re2._Regexp", data: bytes, is_ascii: bool, texts: Sequence[str]) -> Iterator[int]:
-    """Which of the joined `texts` the expression matches in, and perhaps some more, ascending."""
-    match = regex.search(data)
-    if match is None:
-        return
-    sizes = map(len, texts) if is_ascii else (len(_encode(text)) for text in texts)
-    starts = list(accumulate((size + 1 for size in sizes), initial=0))
-    while match is not None:
-        at = bisect_right(starts, match.start()) - 1
-        yield at
-        if at + 1 >= len(texts):
-            return
-        match = regex.search(data, starts[at + 1])
-
-
-def _nth(metadata: Mapping[str, str], number: int) -> str:
-    for at, key in enumerate(metadata):
-        if at == number:
-            return key
-    raise IndexError(number)
 
 
 def _with(column: Sequence[_T], changed: Mapping[int, _T]) -> Sequence[_T]:

@@ -11,11 +11,12 @@ import re2  # type: ignore[import-untyped]
 from logstream.errors import InvalidValue
 from logstream.redact.detector import Check, Detector, as_it_is
 from logstream.redact.detectors import DETECTORS
-from logstream.redact.pattern import InvalidPattern, as_hint, compile_builtin, compile_pattern
+from logstream.redact.pattern import InvalidPattern, as_hint, compile_builtin, compile_pattern, is_joinable
 from logstream.settings import RedactionRule, RedactionSettings
 
 _METADATA = "metadata."
 _MIN_HASH_KEY = 16
+_STRICT = {"reject": 0, "drop": 1}
 _GROUPS = {"all": tuple(DETECTORS), "ip": ("ipv4", "ipv6")}
 
 
@@ -29,7 +30,7 @@ class RuleError(InvalidValue):
         self.column = column
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Rule:
     """One rule, ready to be applied."""
 
@@ -47,11 +48,10 @@ class Rule:
     normal: Any = as_it_is
     whole: "re2._Regexp | None" = field(default=None)
     """Matches the keys, in lower case, whose values are findings as a whole."""
-
-    @property
-    def rank(self) -> tuple[int, int]:
-        """Of overlapping findings the one of least rank wins: whole records, whole fields, then the order of rules."""
-        return (("reject", "drop").index(self.action) if self.action in ("reject", "drop") else 2, self.index)
+    joinable: bool = True
+    """Finds the same in a text that others surround, apart from what reaches into them."""
+    rank: tuple[int, int] = (0, 0)
+    """Of overlapping findings the one of least rank wins: whole records, whole fields, then the order of rules."""
 
     @property
     def in_metadata(self) -> bool:
@@ -103,13 +103,14 @@ def _make(rule: RedactionRule, place: str, index: int) -> Rule:
     if (rule.detector is None) == (rule.pattern is None):
         raise RuleError(f"the rule '{name}' must have either a detector or a pattern", field=place)
     in_message, in_service, keys = _fields(rule, place, name)
+    rank = (_STRICT.get(rule.action, len(_STRICT)), index)
     if rule.detector is not None:
         detector = _known(rule.detector, f"{place}.detector")
         regex = compile_builtin(detector)
         return Rule(
             index, name, rule.action, regex, regex.groups, as_hint(detector.hint or detector.pattern, builtin=True),
             in_message, in_service, keys, detector.check, detector.normal,
-            re2.compile(detector.keys.encode()) if detector.keys else None,
+            re2.compile(detector.keys.encode()) if detector.keys else None, rank=rank,
         )  # fmt: skip
     pattern = rule.pattern or ""
     if not name:
@@ -121,7 +122,10 @@ def _make(rule: RedactionRule, place: str, index: int) -> Rule:
         raise RuleError(
             f"the pattern of the rule '{name}'{where}: {error}", field=f"{place}.pattern", column=error.column
         ) from None
-    return Rule(index, name, rule.action, regex, regex.groups, as_hint(pattern), in_message, in_service, keys)
+    return Rule(
+        index, name, rule.action, regex, regex.groups, as_hint(pattern), in_message, in_service, keys,
+        joinable=is_joinable(pattern), rank=rank,
+    )  # fmt: skip
 
 
 def _fields(rule: RedactionRule, place: str, name: str) -> "tuple[bool, bool, tuple[re.Pattern[str], ...] | None]":

@@ -1,12 +1,17 @@
-"""One value: what all rules find in it, and what is left of it.
+"""Single values: what all rules find in them, and what is left of them.
 
 Findings are looked for in the text as it came, joined where they overlap, and replaced in one go, so that no rule
 hides from another what it was to find. That is repeated until nothing is found, since what was apart may touch now;
 marks are never looked into. So redacting what was redacted changes nothing.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import NamedTuple
+
+import re2  # type: ignore[import-untyped]
 
 from logstream.redact.mark import Marker
 from logstream.redact.rule import Rule
@@ -15,16 +20,28 @@ from logstream.redact.secret import is_no_secret
 MAX_FINDINGS = 1_000
 """A value in which a rule finds more is replaced as a whole: work and growth are bounded."""
 _MAX_PASSES = 4
+_SAMPLE = 32
+"""When so many texts one after another have something, those behind them are not asked one by one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A rule found data[start:end]; as a whole, or joined with what other rules found."""
+class Finding(NamedTuple):
+    """A rule found value[start:end]; as a whole, or joined with what other rules found."""
 
-    rule: Rule
     start: int
     end: int
+    rule: Rule
     whole: bool = True
+
+
+class Value(NamedTuple):
+    """A text in UTF-8 and the rules that are for it.
+
+    limit: bytes; if it would become longer than this and than it was, it becomes one mark.
+    """
+
+    data: bytes
+    rules: Sequence[Rule]
+    limit: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,66 +52,86 @@ class Scrubbed:
     findings: Sequence[Finding]
     later: Sequence[Finding] = ()
 
-
-class _TooMany(Exception):
-    def __init__(self, rule: Rule) -> None:
-        super().__init__(rule.name)
-        self.rule = rule
+    def strictest(self) -> Rule:
+        """The rule whose action goes farthest, of those that found something."""
+        return min((finding.rule for finding in (*self.findings, *self.later)), key=lambda rule: rule.rank)
 
 
-def found_by(rule: Rule, data: bytes) -> Iterator[tuple[int, int]]:
-    """What one rule finds, from left to right; findings of its groups may lie in each other."""
-    at, end, search = 0, len(data), rule.regex.search
-    while at < end:
+def touched(regex: "re2._Regexp", data: bytes, sizes: Iterator[int]) -> list[int]:
+    """Which of the texts joined in `data` may hold a match: those that do, ascending, and perhaps some more.
+
+    sizes: of the texts in bytes; looked at only when there is a match.
+    """
+    match = regex.search(data)
+    if match is None:
+        return []
+    starts = list(accumulate((size + 1 for size in sizes), initial=0))
+    found: list[int] = []
+    while match is not None:
+        at = bisect_right(starts, match.start()) - 1
+        found.append(at)
+        if at + 2 >= len(starts):
+            break
+        if len(found) % _SAMPLE == 0 and at - found[-_SAMPLE] == _SAMPLE - 1:
+            more = list(range(at + 1, min(at + 1 + 4 * _SAMPLE, len(starts) - 1)))
+            found += more
+            at = found[-1]
+            if at + 2 >= len(starts):
+                break
+        match = regex.search(data, starts[at + 1])
+    return found
+
+
+def found_by(rule: Rule, data: bytes, at: int = 0, end: int | None = None) -> Iterator[tuple[int, int, int]]:
+    """What one rule finds from data[at] on, from left to right: start and end, and where the match ends."""
+    stop, search, groups, check = len(data) if end is None else end, rule.regex.search, rule.groups, rule.check
+    while at < stop:
         match = search(data, at)
         if match is None:
             return
-        spans = [match.span(group) for group in range(1, rule.groups + 1)] if rule.groups else [match.span()]
-        at = max(match.end(), at + 1)
-        for first, last in spans:
-            if first < 0 or first == last:
+        first, at = match.span()
+        spans = [match.span(group) for group in range(1, groups + 1)] if groups else [(first, at)]
+        for begin, last in spans:
+            if begin < 0 or begin == last:
                 continue
-            if rule.check is None:
-                yield first, last
+            if check is None:
+                yield begin, last, at
                 continue
-            judged = rule.check(data, first, last)
+            judged = check(data, begin, last)
             if isinstance(judged, int):
-                at = max(judged, match.start() + 1)
+                at = max(judged, first + 1)
             else:
-                yield judged
                 at = judged[1]
+                yield *judged, at
 
 
 class Scrubber:
-    """Applies rules to single values."""
+    """Applies rules to values, many at once. hint: matches wherever one of the rules may; None: unknown."""
 
-    def __init__(self, marker: Marker) -> None:
+    def __init__(self, rules: Sequence[Rule], marker: Marker, hint: "re2._Regexp | None") -> None:
+        self._rules = rules
         self._marker = marker
+        self._hint = hint
 
-    def scrub(self, data: bytes, rules: Sequence[Rule], likely: Sequence[Rule], limit: int) -> Scrubbed:
-        """What `rules` leave of `data`. likely: the rules that may find something in it as it is.
+    def scrub(self, values: Sequence[Value]) -> list[Scrubbed | None]:
+        """What the rules leave of each value; None: all of it."""
+        done: list[Scrubbed | None] = [None] * len(values)
+        at: Sequence[int] = range(len(values))
+        for number in range(_MAX_PASSES + 1):
+            at, now = self._asked(at, [self._now(values[i], done[i]) for i in at], again=number > 0)
+            changed = []
+            for i, (data, findings) in zip(at, self._findings(now, [values[i] for i in at]), strict=True):
+                if findings:
+                    changed.append(i)
+                    done[i] = self._replaced(values[i], done[i], data, findings, last=number == _MAX_PASSES)
+            if not changed:
+                break
+            at = changed
+        return done
 
-        limit: bytes; a value that would become longer than it and than it was becomes one mark.
-        """
-        try:
-            findings = self._findings(data, likely)
-            if not findings:
-                return Scrubbed(data, ())
-            text = self._replaced(data, findings)
-            later: list[Finding] = []
-            for _ in range(_MAX_PASSES):
-                more = self._findings(text, rules)
-                if not more:
-                    break
-                later += more
-                text = self._replaced(text, more)
-            else:
-                return self.whole(data, findings[0].rule)
-        except _TooMany as error:
-            return self.whole(data, error.rule)
-        if len(text) > max(limit, len(data)):
-            return self.whole(data, findings[0].rule)
-        return Scrubbed(text, findings, later)
+    def whole(self, data: bytes, rule: Rule) -> Scrubbed:
+        """All of `data` as one finding."""
+        return Scrubbed(self._marker.mark(rule, data, whole=True), (Finding(0, len(data), rule),))
 
     def is_secret(self, data: bytes) -> bool:
         """Whether a value under a key that names a secret holds one: not only marks, nor what stands for none."""
@@ -102,36 +139,87 @@ class Scrubber:
             return False
         return sum(end - start for start, end in self._marker.spans(data)) < len(data)
 
-    def whole(self, data: bytes, rule: Rule) -> Scrubbed:
-        """All of `data` as one finding."""
-        finding = Finding(rule, 0, len(data))
-        return Scrubbed(self._marker.mark(rule, data, whole=True), (finding,))
+    def _now(self, value: Value, done: Scrubbed | None) -> bytes:
+        return value.data if done is None else done.data
 
-    def _findings(self, data: bytes, rules: Sequence[Rule]) -> list[Finding]:
-        raw: list[Finding] = []
-        for rule in rules:
-            for count, (start, end) in enumerate(found_by(rule, data)):
-                if count == MAX_FINDINGS:
-                    raise _TooMany(rule)
-                raw.append(Finding(rule, start, end))
-        if not raw:
-            return raw
-        raw.sort(key=lambda finding: (finding.start, finding.rule.index, -finding.end))
-        joined = _joined(raw) if len(raw) > 1 else raw
-        marks = self._marker.spans(data)
-        return list(_outside(joined, marks)) if marks else joined
+    def _asked(self, at: Sequence[int], now: list[bytes], *, again: bool) -> tuple[Sequence[int], list[bytes]]:
+        """Those that may hold something still; at first all are to be asked."""
+        if not again or self._hint is None:
+            return at, now
+        left = touched(self._hint, b"\n".join(now), map(len, now))
+        return [at[i] for i in left], [now[i] for i in left]
 
-    def _replaced(self, data: bytes, findings: Sequence[Finding]) -> bytes:
+    def _replaced(
+        self, value: Value, before: Scrubbed | None, data: bytes, findings: Sequence[Finding], *, last: bool
+    ) -> Scrubbed:
         parts: list[bytes] = []
         at = 0
-        for finding in findings:
-            parts += (
-                data[at : finding.start],
-                self._marker.mark(finding.rule, data[finding.start : finding.end], whole=finding.whole),
-            )
-            at = finding.end
+        for start, end, rule, whole in findings:
+            parts += (data[at:start], self._marker.mark(rule, data[start:end], whole=whole))
+            at = end
         parts.append(data[at:])
-        return b"".join(parts)
+        text = b"".join(parts)
+        if last or len(text) > max(value.limit, len(value.data)):
+            return self.whole(value.data, min((finding.rule for finding in findings), key=lambda rule: rule.rank))
+        if before is None:
+            return Scrubbed(text, findings)
+        return Scrubbed(text, before.findings, (*before.later, *findings))
+
+    def _findings(self, texts: Sequence[bytes], values: Sequence[Value]) -> Iterator[tuple[bytes, Sequence[Finding]]]:
+        """What is found in each text, from left to right, without overlaps and marks."""
+        raw: list[list[Finding]] = [[] for _ in texts]
+        data = b"\n".join(texts)
+        starts = list(accumulate((len(text) + 1 for text in texts), initial=0))
+        for rule in self._rules:
+            if rule.joinable:
+                self._look(rule, data, starts, values, raw)
+            else:
+                for at, text in enumerate(texts):
+                    if rule in values[at].rules:
+                        _take(rule, text, raw[at])
+        for text, found in zip(texts, raw, strict=True):
+            yield text, self._settled(text, found) if found else found
+
+    def _look(
+        self, rule: Rule, data: bytes, starts: Sequence[int], values: Sequence[Value], raw: list[list[Finding]]
+    ) -> None:
+        """What `rule` finds in texts that are joined in `data`. A match from one into the next is none of either."""
+        at = 0
+        while at < len(data):
+            skip = len(data)
+            for start, end, past in found_by(rule, data, at):
+                row = bisect_right(starts, start) - 1
+                begin, following = starts[row], starts[row + 1]
+                if rule not in values[row].rules:
+                    skip = following
+                    break
+                if past >= following:
+                    raw[row] = [finding for finding in raw[row] if finding.rule is not rule]
+                    _take(rule, data[begin : following - 1], raw[row])
+                    skip = following
+                    break
+                raw[row].append(Finding(start - begin, end - begin, rule))
+                if len(raw[row]) > MAX_FINDINGS:
+                    raw[row] = [Finding(0, following - 1 - begin, rule)]
+                    skip = following
+                    break
+            at = skip
+
+    def _settled(self, text: bytes, raw: list[Finding]) -> Sequence[Finding]:
+        if len(raw) > 1:
+            raw.sort(key=lambda finding: (finding.start, finding.rule.index, -finding.end))
+            raw = _joined(raw)
+        marks = self._marker.spans(text)
+        return list(_outside(raw, marks)) if marks else raw
+
+
+def _take(rule: Rule, text: bytes, found: list[Finding]) -> None:
+    """Adds what `rule` finds in one text."""
+    for start, end, _ in found_by(rule, text):
+        found.append(Finding(start, end, rule))
+        if len(found) > MAX_FINDINGS:
+            found[:] = [Finding(0, len(text), rule)]
+            return
 
 
 def _joined(findings: Sequence[Finding]) -> list[Finding]:
@@ -145,23 +233,21 @@ def _joined(findings: Sequence[Finding]) -> list[Finding]:
         first = min(last, finding, key=lambda one: one.rule.rank)
         start, end = last.start, max(last.end, finding.end)
         whole = first.whole and (first.start, first.end) == (start, end)
-        done[-1] = Finding(first.rule, start, end, whole)
+        done[-1] = Finding(start, end, first.rule, whole)
     return done
 
 
 def _outside(findings: Sequence[Finding], marks: Sequence[tuple[int, int]]) -> Iterator[Finding]:
     """The findings without what lies in marks. Both are sorted and free of overlaps."""
     at = 0
-    for finding in findings:
-        start = finding.start
+    for start, end, rule, whole in findings:
         while at < len(marks) and marks[at][1] <= start:
             at += 1
-        here = at
-        while here < len(marks) and marks[here][0] < finding.end:
-            begin, end = marks[here]
-            if start < begin:
-                yield Finding(finding.rule, start, begin, False)
-            start = end
+        begin, here = start, at
+        while here < len(marks) and marks[here][0] < end:
+            if begin < marks[here][0]:
+                yield Finding(begin, marks[here][0], rule, False)
+            begin = marks[here][1]
             here += 1
-        if start < finding.end:
-            yield Finding(finding.rule, start, finding.end, finding.whole and start == finding.start)
+        if begin < end:
+            yield Finding(begin, end, rule, whole and begin == start)

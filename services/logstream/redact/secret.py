@@ -54,15 +54,14 @@ PRIVATE_KEY = Detector(
 URL_PASSWORD = Detector(
     "url_password",
     "passwords in URLs: scheme://user:password@host",
-    r"[A-Za-z][A-Za-z0-9+.\-]{0,20}://[^\s/?#@:\"'<>]*:([^\s/\"'<>]+)@",
-    hint=r"://[^\s/?#@:\"'<>]*:[^\s/\"'<>]+@",
+    r"://[^\s/?#@:\"'<>]*:([^\s/\"'<>]+)@",
 )
 
 
 def _check_bearer(data: bytes, start: int, end: int) -> tuple[int, int] | int:
     """`Basic` is followed by base64 of user:password, `Bearer` by what is no word: both are words of prose, too."""
     value = data[start:end]
-    if data[:start].rstrip()[-5:].lower() == b"basic":
+    if data[max(0, start - 20) : start].rstrip(b" +\t").removesuffix(b"%20")[-5:].lower() == b"basic":
         try:
             return (start, end) if b":" in base64.b64decode(value + b"=" * (-len(value) % 4)) else end
         except (binascii.Error, ValueError):
