@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from logstream.errors import InvalidValue
+from logstream.errors import InvalidValue, StoreUnavailable
 
 SHARDED = frozenset({"logs"})
 """Tables whose rows are spread over shards, by the partition of the log."""
@@ -154,3 +154,28 @@ def insert_settings(setting: str) -> Mapping[str, str]:
         "insert_quorum_parallel": "1",
         "insert_quorum_timeout": "60000",
     }
+
+
+def is_stored(held: Sequence[int], *, servers: int, quorum: int) -> bool:
+    """Whether rows that may have been inserted are stored for good.
+
+    held: how many of them each replica that answered has. servers: how many replicas there are, of all shards.
+    False: no replica can have acknowledged them, and a repeat is safe. Raises StoreUnavailable while that is not known:
+    too many replicas are away, or some have the rows and the quorum is not reached yet (a repeat would be kept out by
+    its token as long as Keeper remembers it, but then only).
+    """
+    holders = sum(count > 0 for count in held)
+    if holders >= quorum:
+        return True
+    if holders:
+        raise StoreUnavailable(f"rows are on {holders} replicas, and stored once they are on {quorum}")
+    enough(len(held), servers=servers, quorum=quorum)
+    return False
+
+
+def enough(answered: int, *, servers: int, quorum: int) -> None:
+    """Raises StoreUnavailable when rows that a quorum acknowledged may all lie on replicas that did not answer."""
+    if servers - answered >= quorum:
+        raise StoreUnavailable(
+            f"{servers - answered} of {servers} ClickHouse servers do not answer: what is stored cannot be told"
+        )

@@ -9,6 +9,7 @@ wrong "never" would send accepted records to the dead letters.
 
 from collections.abc import Mapping
 
+import aiohttp
 from clickhouse_connect.driver.exceptions import ClickHouseError, Error, OperationalError
 
 from logstream.errors import LogStreamError, StoreRefused, StoreUnavailable, TooExpensive, TooLarge
@@ -54,7 +55,33 @@ REFUSED: dict[int, str] = {
 TOO_MUCH: dict[int, str] = {158: "TOO_MANY_ROWS", 307: "TOO_MANY_BYTES", 396: "TOO_MANY_ROWS_OR_BYTES"}
 """Codes of a statement whose answer is larger than `max_result_bytes`."""
 
+AWAY: dict[int, str] = {
+    198: "DNS_ERROR",
+    209: "SOCKET_TIMEOUT",
+    210: "NETWORK_ERROR",
+    225: "NO_ZOOKEEPER",
+    242: "TABLE_IS_READ_ONLY",
+    243: "NOT_ENOUGH_SPACE",
+    279: "ALL_CONNECTION_TRIES_FAILED",
+    289: "REPLICA_IS_NOT_IN_QUORUM",
+    369: "ALL_REPLICAS_ARE_STALE",
+    439: "CANNOT_SCHEDULE_TASK",
+    519: "NO_REMOTE_SHARD_AVAILABLE",
+    999: "KEEPER_EXCEPTION",
+}
+"""Codes that say this replica cannot work now (its Keeper session is lost, its disk full …): another one may."""
+
+CREDENTIALS: dict[int, str] = {
+    192: "UNKNOWN_USER",
+    193: "WRONG_PASSWORD",
+    194: "REQUIRED_PASSWORD",
+    516: "AUTHENTICATION_FAILED",
+}
+"""Codes of user and password, whatever the statement."""
+
 BUSY: dict[int, str] = {
+    **AWAY,
+    **CREDENTIALS,
     3: "UNEXPECTED_END_OF_FILE",
     74: "CANNOT_READ_FROM_FILE_DESCRIPTOR",
     75: "CANNOT_WRITE_TO_FILE_DESCRIPTOR",
@@ -64,18 +91,18 @@ BUSY: dict[int, str] = {
     173: "CANNOT_ALLOCATE_MEMORY",
     202: "TOO_MANY_SIMULTANEOUS_QUERIES",
     203: "NO_FREE_CONNECTION",
-    209: "SOCKET_TIMEOUT",
-    210: "NETWORK_ERROR",
     236: "ABORTED",
     241: "MEMORY_LIMIT_EXCEEDED",
-    242: "TABLE_IS_READ_ONLY",
-    243: "NOT_ENOUGH_SPACE",
     252: "TOO_MANY_PARTS",
+    285: "TOO_FEW_LIVE_REPLICAS",
+    286: "UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE",
     319: "UNKNOWN_STATUS_OF_INSERT",
+    341: "UNFINISHED",
     394: "QUERY_WAS_CANCELLED",
     473: "DEADLOCK_AVOIDED",
+    517: "CANNOT_ASSIGN_ALTER",
 }
-"""Codes of a read that pass by themselves."""
+"""Codes of a statement that is not at fault: they pass by themselves, or when what is about the server is mended."""
 
 # (codes, words of the message, the setting, the limit's name in the answer, what the read did)
 _EXPENSIVE: tuple[tuple[frozenset[int], str, str, str, str], ...] = (
@@ -108,6 +135,21 @@ _EXPENSIVE: tuple[tuple[frozenset[int], str, str, str, str], ...] = (
 
 def _code(error: ClickHouseError) -> int:
     return (error.code or 0) if isinstance(error, Error) else 0
+
+
+def is_away(error: ClickHouseError) -> bool:
+    """Whether it speaks of the server (no connection, 503, a code of `AWAY`), so that another one may do better."""
+    code = _code(error)
+    return code in AWAY or (code == 0 and isinstance(error, OperationalError))
+
+
+def is_credentials(error: ClickHouseError) -> bool:
+    return _code(error) in CREDENTIALS
+
+
+def never_sent(error: ClickHouseError) -> bool:
+    """Whether there was not even a connection: then it is sure that the statement did nothing."""
+    return isinstance(error.__cause__, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
 
 
 def insert_error(error: ClickHouseError) -> StoreUnavailable | StoreRefused:

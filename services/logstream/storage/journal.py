@@ -141,6 +141,17 @@ class StoreJournal:
                 totals[key_id] = _plus(totals.get(key_id, Outcome()), Outcome(*counts))
         return Snapshot(totals, last)
 
+    async def settled_to(self, topic: Topic, partition: int) -> int | None:
+        """The last offset that is recorded, None without one. Raises StoreUnavailable."""
+        found = await self._query(
+            topic,
+            "SELECT count(), max(last) FROM {table} WHERE incarnation = {{incarnation:UInt32}}"
+            " AND partition = {{partition:UInt16}}",
+            {"incarnation": topic.incarnation, "partition": partition},
+        )
+        count, last = found.rows[0]
+        return int(last) if count else None
+
     async def claims(
         self, topic: Topic, partition: int, since_ns: int, *, before: int | None = None
     ) -> Sequence[Claimed]:

@@ -25,9 +25,11 @@ _SHOWN_BYTES = 10_000_000
 
 RUNNING = (
     "SELECT right(query, 1000), read_rows, total_rows_approx, read_bytes, peak_memory_usage "  # noqa: S608
-    f"FROM system.processes WHERE position(query, '{_MARK}') > 0"
+    f"FROM system.processes WHERE is_initial_query AND position(query, '{_MARK}') > 0"
 )
-"""Every tagged statement that runs now, as rows for `progress`; of the text no more than its end."""
+"""Every tagged statement that runs now, as rows for `progress`; of the text no more than its end.
+
+What other servers of a cluster do for a statement is counted with it where it was asked."""
 
 
 @dataclass(slots=True)
@@ -80,6 +82,14 @@ class Progress:
     bytes_read: int = 0
     memory: int = 0
 
+    def plus(self, more: "Progress") -> "Progress":
+        return Progress(
+            self.rows_read + more.rows_read,
+            self.rows_total + more.rows_total,
+            self.bytes_read + more.bytes_read,
+            self.memory + more.memory,
+        )
+
 
 def tagged(sql: str, cost: Cost | None) -> str:
     """`sql`, marked as a statement of the read. It may end in a SETTINGS clause, but not in FORMAT."""
@@ -100,11 +110,14 @@ def progress(rows: Iterable[tuple[str, int, int, int, int]]) -> dict[str, Progre
     for query, *numbers in rows:
         match = _TAG.search(query)
         if match is not None:
-            now = found.get(match[1], Progress())
-            found[match[1]] = Progress(
-                now.rows_read + numbers[0],
-                now.rows_total + numbers[1],
-                now.bytes_read + numbers[2],
-                now.memory + numbers[3],
-            )
+            found[match[1]] = found.get(match[1], Progress()).plus(Progress(*numbers))
+    return found
+
+
+def added(answers: Iterable[dict[str, Progress]]) -> dict[str, Progress]:
+    """What several servers tell, by tag."""
+    found: dict[str, Progress] = {}
+    for answer in answers:
+        for tag, more in answer.items():
+            found[tag] = found.get(tag, Progress()).plus(more)
     return found
