@@ -57,9 +57,9 @@ def kafka_libs(progress: Progress | None = None) -> Path:
     cache = cache_folder()
     libs = cache / f"kafka-{KAFKA_VERSION}"
     wanted = _checksums()
-    if not _differences(libs, wanted):
-        return libs
     try:
+        if not _differences(libs, wanted):
+            return libs
         cache.mkdir(mode=0o755, parents=True, exist_ok=True)
         with _locked(cache / f"kafka-{KAFKA_VERSION}.lock"):
             if _differences(libs, wanted):

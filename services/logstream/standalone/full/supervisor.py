@@ -172,6 +172,8 @@ class FullSupervisor:
         part.start()
         os.set_blocking(part.output.fileno(), False)
         self._selector.register(part.output, selectors.EVENT_READ, part)
+        if part.process is not None:
+            self._say(f"{part.name} is process {part.process.pid}")
 
     def _listen(self, part: Part) -> None:
         try:
@@ -198,6 +200,8 @@ class FullSupervisor:
         part.kill_at = None
         part.is_ready = False
         if self._stopping:
+            # 143: what Java makes of SIGTERM.
+            self._say(f"{part.name} {'has stopped' if status in {0, 143} else describe(status)}")
             return
         if not part.proved and (status in {1, 2} or part.failures >= HOPELESS):
             self._say(f"{part.name} cannot be started ({describe(status)}); giving up")
