@@ -6,7 +6,7 @@ Every field states its unit and why its default is what it is.
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
@@ -144,6 +144,69 @@ class BusSettings(_Settings):
         ge=0,
         description="Below this free space ingestion answers 503 instead of filling the disk.",
     )
+
+
+class KafkaSettings(_Settings):
+    """The log on Kafka: how to reach it, what its topics are made with, and what waiting for it may cost."""
+
+    model_config = SettingsConfigDict(env_prefix="LOGSTREAM_KAFKA_", frozen=True, extra="forbid")
+
+    bootstrap_servers: str = Field("127.0.0.1:9092", min_length=1, description="host:port, several joined by commas.")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    username: str = Field("", description="For SASL.")
+    password: SecretStr = Field(SecretStr(""), description="For SASL.")
+    ca_file: Path | None = Field(None, description="PEM; None: the system's authorities.")
+    cert_file: Path | None = Field(None, description="PEM of the client's certificate, with key_file: mutual TLS.")
+    key_file: Path | None = None
+    key_password: SecretStr = SecretStr("")
+    partitions: int = Field(6, ge=1, description="Of a topic when it is made: the most processors that share a stream.")
+    replication_factor: int = Field(3, ge=1, description="Of a topic when it is made. 1: a broker's disk is all.")
+    min_insync_replicas: int = Field(
+        2, ge=1, description="Replicas that must have a record before it is acknowledged; fewer in sync: 503."
+    )
+    retention_hours: float = Field(
+        72.0, gt=0, description="How long a topic keeps records: ClickHouse may be away this long, replay reaches back."
+    )
+    dead_letter_retention_hours: float = Field(30 * 24.0, gt=0, description="The same of dead-letter topics.")
+    compression: Literal["none", "lz4", "zstd", "snappy", "gzip"] = Field(
+        "lz4", description="zstd takes a quarter less disk and network for twice the CPU."
+    )
+    max_record_bytes: int = Field(
+        64 * MIB, ge=MIB, le=95 * MIB,
+        description="Largest record; topics are made to take it. Kafka's own limit of a request is 100 MiB.",
+    )  # fmt: skip
+    max_queued_bytes: int = Field(
+        64 * MIB, ge=MIB, description="Records waiting for the broker's answer; over it 503. Held twice in memory."
+    )
+    delivery_timeout_seconds: float = Field(
+        8.0, gt=0, description="A record not acknowledged by then is a 503; shorter than the collector's own limit."
+    )
+    request_timeout_seconds: float = Field(
+        10.0, gt=0, description="Of any other question to the broker, and how long a silent connection is trusted."
+    )
+    session_timeout_seconds: float = Field(
+        10.0, ge=6, description="A processor silent this long loses its partitions to the others."
+    )
+    rebalance_timeout_seconds: float = Field(
+        300.0, ge=10, description="Time to finish an INSERT in flight before a partition is taken away regardless."
+    )
+    read_buffer_bytes: int = Field(
+        16 * MIB, ge=MIB, description="Records read ahead, of all partitions of a reader together."
+    )
+    idempotency_window_seconds: float = Field(
+        3600.0, ge=600, description="How long an Idempotency-Key is remembered, by the time records were received."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "KafkaSettings":
+        if self.min_insync_replicas > self.replication_factor:
+            raise ValueError("min_insync_replicas is larger than replication_factor: nothing would be acknowledged")
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file go together")
+        if self.security_protocol.startswith("SASL") and not self.username:
+            raise ValueError("username is needed for SASL")
+        return self
 
 
 class StoreSettings(_Settings):

@@ -296,7 +296,12 @@ class SqliteConsumer:
         self._bus = bus
         self._topic = topic
         self._group = group
-        self._telling = listener and asyncio.create_task(listener.assigned(self.assignment()))
+        self._telling: asyncio.Task[None] | None = None
+        if listener is not None:
+            self._telling = asyncio.get_running_loop().create_task(self._tell(listener))
+
+    async def _tell(self, listener: RebalanceListener) -> None:
+        await listener.assigned(self.assignment())
 
     @property
     def topic(self) -> Topic:
