@@ -460,7 +460,10 @@ class TlsSettings(_Settings):
     client_ca_file: Path | None = Field(
         None, description="PEM: who must have signed the client's certificate. None: clients need none."
     )
-    min_version: Literal["1.2", "1.3"] = Field("1.2", description="Older versions of TLS are refused.")
+    min_version: Literal["1.2", "1.3"] | None = Field(
+        None,
+        description="Older versions are refused. None: 1.2, and 1.3 with client_ca_file: sessions of 1.2 outlive a CA.",
+    )
     reload_seconds: float = Field(5.0, gt=0, le=3600, description="How often the files are looked at.")
 
 

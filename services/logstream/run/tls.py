@@ -118,12 +118,14 @@ class Certificates:
 
     def _bare(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = _VERSIONS[self._settings.min_version]
+        asks_clients = self._settings.client_ca_file is not None
+        context.minimum_version = _VERSIONS[self._settings.min_version or ("1.3" if asks_clients else "1.2")]
         # WebSockets and the handshake of HTTP/1.1 know no other protocol.
         context.set_alpn_protocols(["http/1.1"])
-        if self._settings.client_ca_file is not None:
+        if asks_clients:
             context.verify_mode = ssl.CERT_REQUIRED
-            # A session that is taken up again shows no certificate: one whose CA was removed would go on.
+            # A session that is taken up again shows no certificate: one whose CA was removed would go on. TLS 1.2
+            # also has sessions without tickets, which Python cannot turn off.
             context.options |= ssl.OP_NO_TICKET
             context.num_tickets = 0
         return context
