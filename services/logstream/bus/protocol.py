@@ -151,6 +151,10 @@ class Journal(Protocol):
         """By API key, of records received in [start_minute, end_minute) since the epoch; None: no bound."""
         ...
 
+    async def settled_to(self, topic: Topic, partition: int) -> int | None:
+        """The last offset that is recorded to have come to its end, with rows; None when there is none."""
+        ...
+
     async def claims(
         self, topic: Topic, partition: int, since_ns: int, *, before: int | None = None
     ) -> Sequence[Claimed]:

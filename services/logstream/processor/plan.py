@@ -8,23 +8,32 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from logstream.bus.header import Header, Kind, MalformedRecord, decode
+from logstream.bus.header import Header, Kind, MalformedRecord, NewerVersion, decode
 from logstream.bus.protocol import Message
 from logstream.clock import NS_PER_SECOND
 
 _DAY_NS = 86_400 * NS_PER_SECOND
 _VERSION = 1
+_LATEST = 4_102_444_800 * NS_PER_SECOND
+"""The year 2100: later, or before 1970, no collector receives anything, and days and minutes are 16 and 32 bits."""
+_MIN_ROW_BYTES = 21
+"""The least that a row takes in a block: one value a column."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One bus record to be stored. `header` is None when its bytes are no record of ours (`reason` says why)."""
+    """One bus record to be stored.
+
+    reason: why its bytes cannot be, when they cannot; `header` is then None unless it can be believed.
+    newer: they can, by a later version of LogStream.
+    """
 
     offset: int
     value: bytes
     header: Header | None
     payload: memoryview
     reason: str = ""
+    newer: bool = False
 
     @property
     def rows(self) -> int:
@@ -38,12 +47,21 @@ class Item:
 
 def item_of(message: Message) -> Item:
     """The record in `message`; never raises for what is in it."""
+    nothing = memoryview(b"")
     try:
         header, payload = decode(message.value)
         if header.kind is not Kind.BLOCK:
             raise MalformedRecord(f"a record of kind {header.kind.name} does not belong here")
+        if not 0 <= header.received_at < _LATEST:
+            raise MalformedRecord(f"received_at is out of range: {header.received_at}")
+    except NewerVersion as error:
+        return Item(message.offset, message.value, None, nothing, error.message, newer=True)
     except MalformedRecord as error:
-        return Item(message.offset, message.value, None, memoryview(b""), error.message)
+        return Item(message.offset, message.value, None, nothing, error.message)
+    if header.rows * _MIN_ROW_BYTES > len(payload):
+        # Told before anything is made for so many rows: the number may be damage, too.
+        reason = f"the record is cut off: {header.rows} rows cannot be in {len(payload)} bytes"
+        return Item(message.offset, message.value, header, nothing, reason)
     return Item(message.offset, message.value, header, payload)
 
 
@@ -109,7 +127,7 @@ def choose(items: Sequence[Item], *, max_rows: int, max_bytes: int, max_records:
     """How many of `items`, from the first on, one INSERT shall hold: at least 1 when there are any.
 
     Within the limits as far as more than one record goes; of one UTC day, because an INSERT over two days
-    would be two parts; a record that cannot be read stands alone.
+    would be two parts; a record that cannot be stored stands alone.
     """
     rows = size = 0
     for count, item in enumerate(items):
@@ -119,8 +137,8 @@ def choose(items: Sequence[Item], *, max_rows: int, max_bytes: int, max_records:
             count >= max_records
             or rows > max_rows
             or size > max_bytes
-            or item.header is None
-            or items[0].header is None
+            or item.reason
+            or items[0].reason
             or item.day != items[0].day
         ):
             return count

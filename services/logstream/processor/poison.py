@@ -13,6 +13,7 @@ from logstream.errors import LogStreamError, StoreRefused, StoreUnavailable
 from logstream.processor import rows
 from logstream.processor.letter import Letter
 from logstream.processor.plan import Item, Plan
+from logstream.processor.window import Decision
 from logstream.record import Batch
 from logstream.storage.block import MalformedBlock, decode, encode, seal
 
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 class Poison:
     """One refused record of `worker`'s partition."""
 
-    def __init__(self, worker: "Worker", item: Item) -> None:
+    def __init__(self, worker: "Worker", item: Item, decision: Decision) -> None:
+        """decision: what the record claims, since it is no repeat."""
         assert item.header is not None
+        self._claims = decision.claims
         self._worker = worker
         self._item = item
         self._header = item.header
@@ -33,7 +36,7 @@ class Poison:
         """Bring every row to its end and commit the record.
 
         refused: why the whole record was. resumed: the plan to begin with, which may be stored already.
-        Raises Stopped.
+        Raises Stopped, Fenced.
         """
         try:
             batch = decode(self._item.payload, self._item.rows)
@@ -57,7 +60,8 @@ class Poison:
                 limit *= 2
             doubtful = False
             row = last + 1
-        await self._worker.commit(Settled(self._item.offset, self._item.offset, await self._outcomes()))
+        offset = self._item.offset
+        await self._worker.commit(Settled(offset, offset, await self._outcomes(), self._claims))
 
     async def _insert(self, batch: Batch, first: int, last: int, *, doubtful: bool) -> None:
         worker = self._worker
@@ -119,7 +123,7 @@ class Poison:
         )  # fmt: skip
         minute = minute_of(self._header.received_at)
         outcomes = {(key_id, minute): Outcome(dead_lettered=sent) for key_id, sent in self._sent().items()}
-        await worker.commit(Settled(self._item.offset, self._item.offset, outcomes))
+        await worker.commit(Settled(self._item.offset, self._item.offset, outcomes, self._claims))
 
 
 def _part(batch: Batch, first: int, last: int) -> Batch:

@@ -2,6 +2,10 @@
 
 import asyncio
 import random
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
 
 
 class Stopped(Exception):
@@ -35,3 +39,18 @@ async def sleep(seconds: float, stop: asyncio.Event) -> None:
             await stop.wait()
     except TimeoutError:
         return
+
+
+async def unless_stopped(call: Coroutine[Any, Any, _T], stop: asyncio.Event) -> _T:
+    """What `call` answers; when `stop` is set before, it is cancelled. Raises Stopped."""
+    calling = asyncio.ensure_future(call)
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((calling, stopping), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        calling.cancel()
+        await asyncio.gather(calling, stopping, return_exceptions=True)
+    if calling.cancelled():
+        raise Stopped
+    return calling.result()

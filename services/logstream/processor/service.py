@@ -4,13 +4,19 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from logstream import metrics
 from logstream.bus.protocol import Bus, Consumer
 from logstream.clock import NS_PER_SECOND, Clock
-from logstream.errors import LogStreamError
+from logstream.errors import Fenced, LogStreamError
+from logstream.logs import get_logger
+from logstream.processor.budget import Budget, Slots
+from logstream.processor.health import Health
 from logstream.processor.retry import Backoff, Stopped, sleep
-from logstream.processor.worker import Worker
+from logstream.processor.streams import FixedStreams, StreamSource
+from logstream.processor.window import Deduplication
+from logstream.processor.worker import Shared, Worker
 from logstream.settings import ProcessorSettings
 from logstream.storage.store import Store
 from logstream.stream import Stream
@@ -18,96 +24,223 @@ from logstream.stream import Stream
 GROUP = "processor"
 _LOOK_SECONDS = 1.0
 _MEASURE_SECONDS = 5.0
+_AGAIN_SECONDS = 5.0
+
+_log = get_logger("processor")
 
 
 async def serve(
-    settings: ProcessorSettings, *, bus: Bus, store: Store, streams: Sequence[Stream], clock: Clock, stop: asyncio.Event
+    settings: ProcessorSettings,
+    *,
+    bus: Bus,
+    store: Store,
+    streams: StreamSource | Sequence[Stream],
+    clock: Clock,
+    stop: asyncio.Event,
+    deduplication: Deduplication | None = None,
+    health: Health | None = None,
 ) -> None:
     """Store what arrives on the topics of `streams` until `stop` is set; INSERTs in flight are finished first.
 
-    The streams' tables must be there or come. Log and store may come and go: nothing is raised for that.
+    The streams' tables must be there or come. Log and store may come and go, and one partition's trouble is its
+    own: nothing is raised for that. It is told to `health`.
+    deduplication: where the bus leaves repeats under an Idempotency-Key to the processor: on Kafka.
     """
-    async with asyncio.TaskGroup() as group:
-        for stream in streams:
-            group.create_task(_Service(settings, stream, bus=bus, store=store, clock=clock, stop=stop).run())
+    shared = Shared(
+        settings, bus, store, clock, Budget(settings.max_held_bytes), Slots(settings.insert_slots),
+        health or Health(), deduplication,
+    )  # fmt: skip
+    source = FixedStreams(streams) if isinstance(streams, Sequence) else streams
+    serving: dict[Stream, tuple[asyncio.Event, asyncio.Task[None]]] = {}
+    try:
+        while not stop.is_set():
+            wanted = set(source.current())
+            for stream, (leave, task) in list(serving.items()):
+                if stream not in wanted:
+                    leave.set()
+                if task.done():
+                    # One that comes back while it still ends is served anew from here.
+                    del serving[stream]
+            for stream in wanted - serving.keys():
+                leave = asyncio.Event()
+                serving[stream] = leave, asyncio.create_task(_Service(shared, stream, leave).run())
+            metrics.PROCESSOR_HELD_BYTES.set(shared.budget.held)
+            await sleep(_LOOK_SECONDS, stop)
+    finally:
+        for leave, _ in serving.values():
+            leave.set()
+        await _end([task for _, task in serving.values()])
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    """Wait for `tasks`, whatever they raise; when we are cancelled, they are."""
+    try:
+        if tasks:
+            await asyncio.wait(tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(result, Exception):
+                _log.error("task_failed", exc_info=result)
+
+
+@dataclass(slots=True)
+class _Running:
+    worker: Worker
+    stop: asyncio.Event
+    task: asyncio.Task[None]
 
 
 class _Service:
-    """One stream."""
+    """One stream. Listens to which partitions are ours (`logstream.bus.protocol.RebalanceListener`)."""
 
-    def __init__(
-        self,
-        settings: ProcessorSettings,
-        stream: Stream,
-        *,
-        bus: Bus,
-        store: Store,
-        clock: Clock,
-        stop: asyncio.Event,
-    ) -> None:
-        self._settings = settings
-        self._bus = bus
-        self._store = store
+    def __init__(self, shared: Shared, stream: Stream, stop: asyncio.Event) -> None:
+        self._shared = shared
         self._stream = stream
-        self._clock = clock
         self._stop = stop
-        self._workers: dict[int, tuple[Worker, asyncio.Event, asyncio.Task[None]]] = {}
+        self._ours: set[int] = set()
+        self._changed = asyncio.Event()
+        self._running: dict[int, _Running] = {}
+        self._not_before: dict[int, float] = {}
+        self._log = _log.bind(stream=stream.name)
 
     async def run(self) -> None:
+        """Until `stop`; what fails is tried again."""
+        self._shared.slots.join(self._stream.name)
         try:
-            consumer = await self._join()
-        except Stopped:
-            return
+            while not self._stop.is_set():
+                try:
+                    await self._serve()
+                except Stopped:
+                    return
+                except Exception as error:
+                    self._tell(None, error)
+                    await sleep(_AGAIN_SECONDS, self._stop)
+        finally:
+            self._shared.slots.leave(self._stream.name)
+            self._shared.health.clear(self._stream.name, None)
+
+    async def _serve(self) -> None:
+        consumer = await self._join()
         measuring = asyncio.create_task(self._measure())
         try:
             while not self._stop.is_set():
-                await self._follow(consumer)
-                await sleep(_LOOK_SECONDS, self._stop)
+                self._changed.clear()
+                self._follow(consumer)
+                await self._pause()
         finally:
             measuring.cancel()
-            for _, stop, _ in self._workers.values():
-                stop.set()
+            for running in self._running.values():
+                running.stop.set()
+            await _end([running.task for running in self._running.values()])
             await asyncio.gather(measuring, return_exceptions=True)
-            await asyncio.gather(*(task for _, _, task in self._workers.values()))
+            self._running.clear()
+            self._ours.clear()
             await consumer.close()
 
+    async def _pause(self) -> None:
+        """Until something changes, a worker ends, or it is time to look."""
+        waiting = [asyncio.create_task(self._stop.wait()), asyncio.create_task(self._changed.wait())]
+        try:
+            await asyncio.wait(waiting, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
     async def _join(self) -> Consumer:
-        backoff = Backoff(self._settings.retry_seconds, self._stop)
+        bus, health = self._shared.bus, self._shared.health
+        backoff = Backoff(self._shared.settings.retry_seconds, self._stop)
         while True:
             try:
-                await self._bus.create_topic(self._stream.topic)
-                await self._bus.create_topic(self._stream.dead_letter_topic)
-                return await self._bus.consumer(self._stream.topic, GROUP)
-            except LogStreamError:
+                topic = await bus.create_topic(self._stream.topic)
+                await bus.create_topic(self._stream.dead_letter_topic, partitions=topic.partitions)
+                consumer = await bus.consumer(self._stream.topic, GROUP, listener=self)
+                health.clear(self._stream.name, None)
+                return consumer
+            except LogStreamError as error:
+                if health.report(self._stream.name, None, error.code, error.message):
+                    self._log.error("topic_cannot_be_read", error=error.message)
                 await backoff.pause()
 
-    async def _follow(self, consumer: Consumer) -> None:
+    # Partitions come and go
+
+    async def assigned(self, partitions: frozenset[int]) -> None:
+        """As RebalanceListener."""
+        self._ours |= partitions
+        for partition in partitions:
+            self._not_before.pop(partition, None)
+        self._changed.set()
+
+    async def revoked(self, partitions: frozenset[int]) -> None:
+        """As RebalanceListener. An INSERT that does not end in time is left to its remembered plan."""
+        self._ours -= partitions
+        leaving = [self._running.pop(partition) for partition in partitions & self._running.keys()]
+        if not leaving:
+            return
+        for running in leaving:
+            running.stop.set()
+        tasks = [running.task for running in leaving]
+        _, late = await asyncio.wait(tasks, timeout=self._shared.settings.revoke_seconds)
+        if late:
+            self._log.warning("left_with_a_plan", partitions=[r.worker.partition for r in leaving if r.task in late])
+        for task in late:
+            task.cancel()
+        for running, result in zip(leaving, await asyncio.gather(*tasks, return_exceptions=True), strict=True):
+            if isinstance(result, Exception) and not isinstance(result, Fenced):
+                self._log.error("partition_failed", partition=running.worker.partition, exc_info=result)
+
+    def _follow(self, consumer: Consumer) -> None:
         """One worker for each partition that is ours now."""
-        ours = consumer.assignment()
-        for partition in self._workers.keys() - ours:
-            _, stop, task = self._workers.pop(partition)
-            stop.set()
-            await task
-        for partition in ours - self._workers.keys():
-            stop = asyncio.Event()
-            worker = Worker(
-                self._settings, stream=self._stream, bus=self._bus, consumer=consumer, partition=partition,
-                store=self._store, clock=self._clock, stop=stop,
-            )  # fmt: skip
-            self._workers[partition] = (worker, stop, asyncio.create_task(worker.run()))
-        for _, _, task in self._workers.values():
-            if task.done():
-                # Only by an error nobody foresaw: let the process end, and its supervisor start it again.
-                task.result()
+        for partition, running in list(self._running.items()):
+            if running.task.done():
+                del self._running[partition]
+                self._ended(partition, running.task)
+            elif running.worker.incarnation != consumer.topic.incarnation:
+                running.stop.set()
+        now = time.monotonic()
+        for partition in self._ours - self._running.keys():
+            if self._not_before.get(partition, now) <= now:
+                stop = asyncio.Event()
+                worker = Worker(self._shared, stream=self._stream, consumer=consumer, partition=partition, stop=stop)
+                task = asyncio.create_task(worker.run())
+                task.add_done_callback(lambda _: self._changed.set())
+                self._running[partition] = _Running(worker, stop, task)
+
+    def _ended(self, partition: int, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Fenced):
+            # The group tells soon whose it is. Should it be ours all the same, its position proves it.
+            metrics.PROCESSOR_FENCED.labels(self._stream.name).inc()
+            self._log.warning("fenced", partition=partition, reason=error.message)
+            self._not_before[partition] = time.monotonic() + _AGAIN_SECONDS
+        elif error is not None:
+            self._tell(partition, error)
+            self._not_before[partition] = time.monotonic() + _AGAIN_SECONDS
+
+    def _tell(self, partition: int | None, error: BaseException) -> None:
+        """Something that nobody foresaw, or that does not pass by itself."""
+        code, message = (
+            ("failed", repr(error)) if not isinstance(error, LogStreamError) else (error.code, error.message)
+        )
+        if self._shared.health.report(self._stream.name, partition, code, message):
+            self._log.error("partition_failed", partition=partition, reason=message, exc_info=error)
+
+    # Measuring
 
     async def _measure(self) -> None:
-        lag = metrics.PROCESSOR_LAG.labels(self._stream.name)
-        oldest = metrics.PROCESSOR_OLDEST_SECONDS.labels(self._stream.name)
+        name = self._stream.name
+        lag = metrics.PROCESSOR_LAG.labels(name)
+        oldest = metrics.PROCESSOR_OLDEST_SECONDS.labels(name)
+        claims = metrics.PROCESSOR_CLAIMS.labels(name)
         while True:
             started = time.monotonic()
             with contextlib.suppress(LogStreamError):
-                lag.set(sum(entry.in_flight for entry in await self._bus.ledger(self._stream.topic)))
-            waiting = [at for worker, _, _ in self._workers.values() if (at := worker.oldest_received_at()) is not None]
-            oldest.set(max(0.0, (self._clock.now_ns() - min(waiting)) / NS_PER_SECOND) if waiting else 0.0)
+                lag.set(sum(entry.in_flight for entry in await self._shared.bus.ledger(self._stream.topic)))
+            workers = [running.worker for running in self._running.values()]
+            waiting = [at for worker in workers if (at := worker.oldest_received_at()) is not None]
+            oldest.set(max(0.0, (self._shared.clock.now_ns() - min(waiting)) / NS_PER_SECOND) if waiting else 0.0)
+            claims.set(sum(worker.claims for worker in workers))
             # Counting a long backlog takes a while: spend no more than a twentieth of the time on it.
             await asyncio.sleep(max(_MEASURE_SECONDS, 20 * (time.monotonic() - started)))
