@@ -16,6 +16,7 @@ from importlib import resources
 from pathlib import Path
 
 from logstream.errors import StartupError
+from logstream.standalone.full.death import die_with
 
 KAFKA_VERSION = "4.1.2"
 CACHE_VARIABLE = "LOGSTREAM_CACHE"
@@ -75,7 +76,10 @@ def _fetch(cache: Path, libs: Path, wanted: Mapping[str, str], progress: Progres
     maven = shutil.which("mvn")
     if maven is None:
         raise StartupError(f"Kafka is fetched with Maven and there is no mvn on the PATH; {_how_to_install()}")
-    with tempfile.TemporaryDirectory(prefix=f"kafka-{KAFKA_VERSION}.", dir=cache) as folder:
+    prefix = f"kafka-{KAFKA_VERSION}.part-"
+    for broken_off in cache.glob(f"{prefix}*"):
+        shutil.rmtree(broken_off, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=cache) as folder:
         pom = Path(folder) / "pom.xml"
         pom.write_bytes((resources.files(__package__) / "kafka-pom.xml").read_bytes())
         fetched = Path(folder) / "libs"
@@ -102,8 +106,15 @@ def _fetch(cache: Path, libs: Path, wanted: Mapping[str, str], progress: Progres
 def _run_maven(command: list[str], wanted: Mapping[str, str], progress: Progress | None) -> None:
     told: list[str] = []
     seen: set[str] = set()
+    waiting = os.getpid()
     with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        command,
+        preexec_fn=lambda: die_with(waiting),  # noqa: PLW1509 — it calls the C library alone
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
     ) as process:
         assert process.stdout is not None
         try:
