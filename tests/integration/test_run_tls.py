@@ -299,7 +299,6 @@ async def test_a_session_from_before_opens_nothing_to_clients_without_a_certific
     mount.put(pair, ca=ours.ca_file)
     async with serving(mount.settings(client_ca_file=mount.folder / "ca.crt"), authority) as served:
         context = served.context(client)
-        context.maximum_version = ssl.TLSVersion.TLSv1_2
 
         def handshake(session: ssl.SSLSession | None) -> tuple[ssl.SSLSession | None, bool | None]:
             plain = socket.create_connection(("127.0.0.1", served.port), timeout=10)
