@@ -15,6 +15,8 @@ class EngineProcess:
     path: the data folder. arguments: further ones of `python -m logstream.standalone.engine`.
     """
 
+    module = "logstream.standalone.engine"
+
     def __init__(self, path: Path, *arguments: str) -> None:
         self.path = path
         self._arguments = arguments
@@ -35,7 +37,7 @@ class EngineProcess:
     def start(self, timeout: float = 60.0) -> None:
         """Start it and wait until it answers `/ping`."""
         command = [
-            sys.executable, "-m", "logstream.standalone.engine", "--path", str(self.path),
+            sys.executable, "-m", self.module, "--path", str(self.path),
             "--port", str(self._port), "--stop-on-stdin-eof", *self._arguments,
         ]  # fmt: skip
         with self._log.open("a") as log:
