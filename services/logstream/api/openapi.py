@@ -30,6 +30,7 @@ _TAGS = {
     "users": "Accounts, for admins",
     "streams": "Streams and the ledger",
     "dead letters": "What ClickHouse refused",
+    "redaction": "What is taken out before it is kept",
     "operation": "Health and metrics",
 }
 

@@ -27,6 +27,7 @@ class Action(StrEnum):
     MAKE_STREAMS = "Create and delete streams, set their quotas"
     SEE_DEAD_LETTERS = "See dead letters"
     CHANGE_DEAD_LETTERS = "Replay and discard dead letters"
+    TRY_REDACTION = "Try redaction rules on samples"
     OWN_ACCOUNT = "Log out, change the own password"
     OWN_KEYS = "List, make, change and revoke the own keys"
     ALL_KEYS = "List, make, change and revoke everybody's keys"
@@ -60,6 +61,7 @@ RIGHTS: Mapping[Action, Right] = {
     Action.MAKE_STREAMS: Right(_ADMINS, Scope.ADMIN, all_streams=True),
     Action.SEE_DEAD_LETTERS: Right(_WRITERS, Scope.ADMIN),
     Action.CHANGE_DEAD_LETTERS: Right(_ADMINS, Scope.ADMIN),
+    Action.TRY_REDACTION: Right(_ADMINS, Scope.ADMIN),
     Action.OWN_ACCOUNT: Right(_EVERYONE, None),
     Action.OWN_KEYS: Right(_WRITERS, None),
     Action.ALL_KEYS: Right(_ADMINS, Scope.ADMIN),

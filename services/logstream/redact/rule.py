@@ -29,6 +29,12 @@ class RuleError(InvalidValue):
         super().__init__(message, field=field)
         self.column = column
 
+    def body(self) -> dict[str, dict[str, object]]:
+        answer = super().body()
+        if self.column is not None:
+            answer["error"]["column"] = self.column
+        return answer
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rule:
