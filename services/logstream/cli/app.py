@@ -10,6 +10,7 @@ from logstream.cli import (
     account,
     analysis,
     around,
+    deadletters,
     demo,
     doctor,
     explain,
@@ -24,6 +25,7 @@ from logstream.cli import (
     processes,
     queries,
     query,
+    redact,
     saved,
     search,
     send,
@@ -59,6 +61,7 @@ app.command()(analysis.fields)
 app.command()(around.around)
 app.command()(export.export)
 app.command()(explain.explain)
+app.command()(redact.redact)
 app.add_typer(queries.queries, name="queries")
 app.command()(login.login)
 app.command()(login.logout)
@@ -72,7 +75,7 @@ app.add_typer(keys.keys, name="keys")
 app.add_typer(users.users, name="users")
 app.add_typer(streams.streams, name="streams")
 app.add_typer(saved.saved, name="saved")
-app.add_typer(ledger.deadletters, name="deadletters")
+app.add_typer(deadletters.deadletters, name="deadletters")
 app.command()(server.clickhouse)
 app.command()(processes.collector)
 app.command()(processes.processor)
