@@ -3,15 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from logstream.auth import schema
+from logstream.auth import schema, streams
 from logstream.auth.accounts import Accounts
 from logstream.auth.gate import Gate
+from logstream.auth.keys import make_key
 from logstream.auth.passwords import Passwords
 from logstream.auth.principal import Quota, Scope
 from logstream.auth.roles import Role
+from logstream.auth.saved import ViewContent
+from logstream.auth.streams import StreamInfo
 from logstream.clock import NS_PER_SECOND, ManualClock
 from logstream.errors import (
     Conflict,
@@ -22,6 +26,7 @@ from logstream.errors import (
     StoreUnavailable,
     TooMany,
     Unauthenticated,
+    Unavailable,
 )
 from logstream.settings import AuthSettings
 from logstream.stream import Stream, make_stream
@@ -501,6 +506,174 @@ async def test_the_directory_of_streams(accounts: Accounts, gate: Gate) -> None:
         await accounts.update_stream("other", retention_days=1)
     await accounts.ensure_stream(make_stream("a"), retention_days=1)
     assert [info.stream.name for info in await accounts.streams.list()] == ["a", "default"]
+
+
+async def test_a_stream_is_made_with_all_it_has(accounts: Accounts, gate: Gate) -> None:
+    made = await accounts.streams.create(
+        "payments", retention_days=90, dead_letter_days=7, anonymous_reads=True, quota=Quota(1000, None)
+    )
+    assert gate.stream("payments") == made == await accounts.streams.get("payments")
+    assert (made.retention_days, made.dead_letter_days, made.anonymous_reads, made.quota, made.ready) == (
+        90, 7, True, Quota(1000, None), True,
+    )  # fmt: skip
+    with pytest.raises(Conflict, match="'payments' already"):
+        await accounts.streams.create("payments")
+    changed = await accounts.update_stream("payments", dead_letter_days=14, quota=Quota(None, 5.5))
+    assert gate.stream("payments") == changed
+    assert (changed.retention_days, changed.dead_letter_days, changed.quota) == (90, 14, Quota(None, 5.5))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"name": ""}, "name"),
+        ({"name": "a" * 51}, "name"),
+        ({"name": "Upper"}, "name"),
+        ({"name": "1st"}, "name"),
+        ({"name": "a-"}, "name"),
+        ({"name": "a_b"}, "name"),
+        ({"name": "a", "retention_days": 0}, "retention_days"),
+        ({"name": "a", "retention_days": 10_951}, "retention_days"),
+        ({"name": "a", "dead_letter_days": 0}, "dead_letter_days"),
+        ({"name": "a", "quota": Quota(0, None)}, "records_per_second"),
+        ({"name": "a", "quota": Quota(None, -1)}, "bytes_per_second"),
+    ],
+)
+async def test_what_is_wrong_with_a_stream_is_named(accounts: Accounts, wrong: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidValue) as refused:
+        await accounts.streams.create(**wrong)
+    assert refused.value.field == field
+    assert await accounts.streams.list() == []
+
+
+async def test_there_are_so_many_streams(accounts: Accounts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "MAX_STREAMS", 2)
+    for name in "ab":
+        await accounts.streams.create(name)
+    with pytest.raises(Conflict) as refused:
+        await accounts.streams.create("c")
+    assert refused.value.limit == 2
+    await accounts.streams.delete("a")
+    await accounts.streams.create("c")
+
+
+async def test_a_name_goes_to_one_of_two_at_once(accounts: Accounts, other: Accounts) -> None:
+    answers = await asyncio.gather(
+        *((accounts, other)[n % 2].streams.create("payments") for n in range(8)), return_exceptions=True
+    )
+    assert sorted(type(answer).__name__ for answer in answers) == ["Conflict"] * 7 + ["StreamInfo"]
+
+
+async def test_a_stream_is_ready_when_its_topics_are(accounts: Accounts, other: Accounts, gate: Gate) -> None:
+    made: list[str] = []
+    is_away = True
+
+    async def make(info: StreamInfo) -> None:
+        if is_away:
+            raise StoreUnavailable("away")
+        made.append(info.stream.stream_id)
+
+    accounts.on_stream_created(make)
+    other.on_stream_created(make)
+    info = await accounts.streams.create("payments")
+    assert not info.ready
+    with pytest.raises(Unavailable, match="still being made"):
+        gate.stream("payments")
+    assert gate.current() == [info.stream], "a processor makes what is missing, too"
+    await accounts.streams.heal()
+    assert not gate.info("payments").ready
+    is_away = False
+    # The process that was asked has died meanwhile: another one finishes.
+    await other.streams.heal()
+    await gate.refresh()
+    assert gate.stream("payments").stream == info.stream
+    assert made == [info.stream.stream_id]
+    await accounts.streams.heal()
+    assert len(made) == 1
+
+
+async def test_a_deleted_stream_and_what_belongs_to_it(accounts: Accounts, gate: Gate, clock: ManualClock) -> None:
+    removed: list[str] = []
+    is_away = True
+
+    async def remove(stream: Stream) -> None:
+        if is_away:
+            raise StoreUnavailable("away")
+        removed.append(stream.stream_id)
+
+    accounts.on_stream_deleted(remove)
+    await accounts.ensure_stream(make_stream("default"))
+    with pytest.raises(Conflict, match="it stays"):
+        await accounts.streams.delete("default")
+    first = await accounts.streams.create("payments", anonymous_reads=True)
+    mine = await accounts.create_key("mine", scopes=[Scope.INGEST], stream="payments")
+    every = await accounts.create_key("every", scopes=[Scope.INGEST], stream=None)
+    await accounts.saved.create("ada", ViewContent("view", "payments", shared=True))
+    await accounts.streams.delete("payments")
+    with pytest.raises(Unauthenticated, match="revoked"):
+        gate.authenticate(mine.text)
+    gate.authenticate(every.text)
+    for look in (gate.stream, gate.anonymous):
+        with pytest.raises(NotFound):
+            look("payments")
+    assert await accounts.saved.list(owner_id="ada", limit=10) == []
+    for call in (accounts.streams.get, accounts.streams.delete, accounts.update_stream):
+        with pytest.raises(NotFound):
+            await call("payments")
+    assert [info.stream.name for info in await accounts.streams.list()] == ["default"]
+    for seconds in (0, 9, 1):
+        clock.advance(seconds)
+        await accounts.streams.heal()
+        assert removed == [], "others may not have heard yet, and then the store is away"
+        with pytest.raises(Conflict, match="still being removed"):
+            await accounts.streams.create("payments")
+    is_away = False
+    await accounts.streams.heal()
+    assert removed == [first.stream.stream_id]
+    again = await accounts.streams.create("payments")
+    assert again.stream.stream_id != first.stream.stream_id, "an id never returns"
+    assert gate.stream("payments") == again
+    with pytest.raises(Unauthenticated):
+        gate.authenticate(mine.text)
+    await accounts.streams.heal()
+    assert len(removed) == 1
+
+
+async def test_an_id_that_was_deleted_does_not_come_back(accounts: Accounts) -> None:
+    stream = make_stream("team")
+    await accounts.ensure_stream(stream)
+    await accounts.streams.delete("team")
+    with pytest.raises(Conflict, match="was deleted"):
+        await accounts.ensure_stream(stream)
+    new = make_stream("team", generation="2")
+    assert (await accounts.ensure_stream(new)).stream == new
+
+
+async def test_what_is_known_is_good_for_a_stated_time(url: str, clock: ManualClock) -> None:
+    accounts = await Accounts.open(AuthSettings(url=url, stale_seconds=60), clock, passwords=CountingPasswords())
+    gate = await Gate.open(accounts)
+    made = await accounts.create_key("app", scopes=[Scope.READ])
+    caller = gate.authenticate(made.text)
+    await accounts.close()
+    await gate.refresh()
+    clock.advance(60)
+    assert gate.away
+    gate.authenticate(made.text)
+    assert gate.is_active(caller)
+    with pytest.raises(Unavailable, match="not known yet"):
+        gate.authenticate(make_key().text)
+    clock.advance(1)
+    with pytest.raises(Unavailable, match="more than 60 seconds") as refused:
+        gate.authenticate(made.text)
+    assert refused.value.limit == 60
+    assert not gate.is_active(caller)
+
+
+async def test_what_the_database_cannot_hold_is_nobodys_name(accounts: Accounts) -> None:
+    for text in ("nul\0", "\ud800"):
+        for call in (accounts.keys.get, accounts.users.get, accounts.streams.get, accounts.saved.get):
+            with pytest.raises((NotFound, InvalidValue)):
+                await call(text)
 
 
 async def test_the_store_hears_first_and_can_refuse(accounts: Accounts) -> None:

@@ -94,7 +94,14 @@ def path_item(ingest_url: str) -> dict[str, Any]:
                     "description": "Makes a repeat of this request a no-op: 1 to 256 printable ASCII characters.",
                     # Not an example of the parameter: that would be sent by everybody who tries the page out.
                     "schema": {"type": "string", "minLength": 1, "maxLength": 256, "examples": ["batch-0001"]},
-                }
+                },
+                {
+                    "name": "stream",
+                    "in": "query",
+                    "required": False,
+                    "description": "Where to, with a key for all streams; any other key belongs to one.",
+                    "schema": {"type": "string", "maxLength": 50, "examples": ["default"]},
+                },
             ],
             "requestBody": {
                 "required": True,

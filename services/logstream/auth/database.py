@@ -130,8 +130,11 @@ class Database:
 
 
 def _failures(*, is_postgres: bool) -> tuple[type[BaseException], ...]:
-    """What means that the database is away; asyncpg's own come from connecting, before SQLAlchemy has a say."""
-    always = (DBAPIError, PoolTimeout, OSError)
+    """What means that the database is away, or cannot hold a value (`_away` tells).
+
+    asyncpg's own come from connecting, before SQLAlchemy has a say.
+    """
+    always = (DBAPIError, PoolTimeout, OSError, UnicodeEncodeError, OverflowError)
     if not is_postgres:
         return always
     import asyncpg
@@ -244,10 +247,9 @@ def _away(error: BaseException) -> LogStreamError:
 
 
 def _cannot_hold(error: BaseException) -> bool:
-    """Whether Postgres has no place for a value: SQLite takes any text, and then finds nothing."""
-    if not isinstance(error, DBAPIError):
-        return False
-    driver = getattr(error.orig, "__cause__", None)
-    return getattr(driver, "sqlstate", None) == "22021" or (
-        isinstance(driver, ValueError) and type(driver).__module__.startswith("asyncpg")
-    )
+    """Whether there is no place for a value."""
+    if isinstance(error, UnicodeEncodeError | OverflowError):
+        return True
+    # Class 22 of SQL's states: data exceptions.
+    state = getattr(getattr(getattr(error, "orig", None), "__cause__", None), "sqlstate", None)
+    return isinstance(state, str) and state.startswith("22")
