@@ -68,5 +68,36 @@ def test_dead_letters_are_listed_with_what_they_were_and_why(up: Up, cli: Cli) -
     assert cli.run("deadletters", "show", "0-99").returncode == 1
 
 
+def test_dead_letters_are_replayed_and_discarded(up: Up, cli: Cli) -> None:
+    table = sql(up, "SELECT database || '.logs' FROM system.tables WHERE name = 'logs'")
+    sql(up, f"ALTER TABLE {table} ADD CONSTRAINT p CHECK message NOT LIKE '%venom%'")
+    try:
+        for number in range(3):
+            cli("send", f"venom {number}", "--service", "cellar")
+        chosen = ("--service", "cellar")
+        eventually(lambda: len(cli.rows("deadletters", "list", *chosen)) == 3, "three dead letters")
+    finally:
+        sql(up, f"ALTER TABLE {table} DROP CONSTRAINT p")
+    refused = cli.run("deadletters", "replay", *chosen)
+    assert (refused.returncode, "--yes" in refused.stderr) == (1, True)
+    assert cli.run("deadletters", "replay").returncode == 2
+    assert cli.run("deadletters", "replay", *chosen, "--set", "colour=red", "--yes").returncode == 2
+    dry = cli.run("deadletters", "replay", *chosen, "--dry-run")
+    assert "venom 2" in dry.stdout
+    assert "would replay: 3 replayed" in dry.stderr
+    assert "1 discarded" in cli.run("deadletters", "discard", *chosen, "--limit", "1", "--yes").stderr
+    done = cli.run("deadletters", "replay", *chosen, "--set", "metadata.cured=yes", "--yes", "-o", "json")
+    assert [row["outcome"] for row in json.loads(done.stdout)] == ["replayed", "replayed"]
+    eventually(lambda: len(cli.rows("search", "service:cellar", "--since", "1h")) == 2, "two lines")
+    found = cli.rows("search", "service:cellar", "--since", "1h")
+    assert {(line["message"], line["metadata"]["cured"]) for line in found} == {("venom 0", "yes"), ("venom 1", "yes")}
+    states = [row["state"] for row in cli.rows("deadletters", "list", *chosen)]
+    assert states == ["discarded", "replayed", "replayed"]
+    last = cli.rows("deadletters", "list", "--state", "replayed")[0]["id"]
+    again = cli.run("deadletters", "replay", last, "--yes")
+    assert (again.returncode, "1 already replayed" in again.stderr) == (1, True)
+    assert "replayed" in cli("ledger")
+
+
 def test_doctor_compares_clocks(cli: Cli) -> None:
     assert "ok      clock: agrees with the server's" in cli("doctor")

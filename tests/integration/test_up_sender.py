@@ -218,7 +218,7 @@ def test_every_command_has_help_with_an_example(cli: Cli) -> None:
         *(["signup"], ["password"], ["keys"], ["users"], ["deadletters"], ["context"]),
         *(["ledger"], ["version"], *(["keys", c] for c in ("list", "create", "revoke"))),
         *(["users", c] for c in ("list", "create", "reset", "role", "delete")),
-        *(["deadletters", c] for c in ("list", "show")),
+        *(["deadletters", c] for c in ("list", "show", "replay", "discard")),
         *(["context", c] for c in ("list", "use", "show", "remove")),
     ]
     from typer.testing import CliRunner
