@@ -68,7 +68,8 @@ async def stored_between(store: Store, stream: Stream, plan: Plan) -> Counter[tu
     """Stored rows of a plan's records by key id and minute of arrival. Raises LogStreamError."""
     found = await store.query(
         f"SELECT key_id, {_MINUTE} AS minute, count() FROM {stream.database}.{TABLE}"  # noqa: S608
-        " WHERE incarnation = {incarnation:UInt32} AND partition = {partition:UInt16} AND offset BETWEEN {first:UInt64} AND {last:UInt64}"
+        " WHERE incarnation = {incarnation:UInt32} AND partition = {partition:UInt16}"
+        " AND offset BETWEEN {first:UInt64} AND {last:UInt64}"
         " GROUP BY key_id, minute",
         {"incarnation": plan.incarnation, "partition": plan.partition, "first": plan.first, "last": plan.last},
         settings={"use_query_condition_cache": 0},
