@@ -11,6 +11,7 @@ from logstream.errors import Conflict, InvalidValue, StartupError
 from logstream.run import dependencies
 from logstream.run.lifecycle import freeze
 from logstream.run.process import Process
+from logstream.run.provision import Provisioner
 from logstream.run.settings import ApiProcess, make_named
 from logstream.storage.journal import StoreJournal
 from logstream.storage.store import Store
@@ -38,6 +39,8 @@ async def main(settings: ApiProcess) -> None:
             process.readiness.reached("schema", lambda: _check_schema(store, gate))
             bus = await dependencies.open_log(settings, clock, process.readiness, stop, journal=StoreJournal(store))
             stack.push_async_callback(bus.close)
+            if settings.run.create_missing:
+                accounts.on_stream_created(Provisioner(bus, store, accounts).make)
             freeze()
             ended = asyncio.Event()
             async with asyncio.TaskGroup() as tasks:

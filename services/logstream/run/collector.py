@@ -3,6 +3,7 @@
 import asyncio
 
 from logstream import collector
+from logstream.auth.exchange import SharedQuotas
 from logstream.auth.quota import QuotaLimiter
 from logstream.clock import SystemClock
 from logstream.run import dependencies
@@ -28,13 +29,16 @@ async def main(settings: CollectorProcess) -> None:
             accounts = await dependencies.open_accounts(settings.auth, clock, process.readiness, stop)
             stack.push_async_callback(accounts.close)
             gate = await dependencies.open_gate(accounts, process.readiness, stop)
+            quota = QuotaLimiter(clock)
+            shared = SharedQuotas(accounts.database, quota, clock)
             freeze()
             ended = asyncio.Event()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(gate.run(ended))
+                tasks.create_task(shared.run(ended))
                 try:
                     await collector.serve(
-                        settings.collector, sock=front.attach, bus=bus, gate=gate, quota=QuotaLimiter(clock),
+                        settings.collector, sock=front.attach, bus=bus, gate=gate, quota=quota,
                         clock=clock, stop=stop,
                     )  # fmt: skip
                 finally:

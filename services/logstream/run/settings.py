@@ -14,6 +14,7 @@ from logstream.settings import (
     AuthSettings,
     BusSettings,
     CollectorSettings,
+    KafkaSettings,
     LogSettings,
     ProcessorSettings,
     RunSettings,
@@ -35,6 +36,7 @@ class ProcessSettings(BaseModel):
     run: RunSettings
     log: LogSettings
     bus: BusSettings
+    kafka: KafkaSettings
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -98,7 +100,24 @@ def wrong_together(parts: Mapping[str, object]) -> list[str]:
         problems += _of_accounts(auth)
     if isinstance(tls := parts.get("tls"), TlsSettings):
         problems += _of_tls(tls)
+    kafka, collector = parts.get("kafka"), parts.get("collector")
+    if isinstance(kafka, KafkaSettings) and isinstance(run, RunSettings) and run.bus == "kafka":
+        problems += _missing_files("kafka", kafka, "ca_file", "cert_file", "key_file")
+        if isinstance(collector, CollectorSettings) and (
+            kafka.delivery_timeout_seconds >= collector.publish_timeout_seconds
+        ):
+            problems.append(
+                "kafka.delivery_timeout_seconds must be less than collector.publish_timeout_seconds "
+                f"({collector.publish_timeout_seconds:g})"
+            )
     return problems
+
+
+def _missing_files(section: str, settings: BaseModel, *fields: str) -> Iterator[str]:
+    for field in fields:
+        path: Path | None = getattr(settings, field)
+        if path is not None and not path.is_file():
+            yield f"{section}.{field}: there is no file {path}"
 
 
 def _of_run(settings: RunSettings) -> Iterator[str]:
@@ -127,7 +146,4 @@ def _of_tls(settings: TlsSettings) -> Iterator[str]:
         yield "tls.cert_file and tls.key_file go together"
     if settings.client_ca_file is not None and settings.cert_file is None:
         yield "tls.client_ca_file needs tls.cert_file and tls.key_file"
-    for field in ("cert_file", "key_file", "client_ca_file"):
-        path: Path | None = getattr(settings, field)
-        if path is not None and not path.is_file():
-            yield f"tls.{field}: there is no file {path}"
+    yield from _missing_files("tls", settings, "cert_file", "key_file", "client_ca_file")
