@@ -159,7 +159,8 @@ class PartitionIndex:
                     self._count(self.discarded, at)
 
     def _take_tally(self, offset: int, tally: Disposition) -> None:
-        if tally.last != self.last:
+        # Where reading began just here, the record before it is not known: then it must be the one before.
+        if tally.last not in (self.last, offset - 1):
             return
         self.replayed, self.discarded = dict(tally.replayed), dict(tally.discarded)
         self.tallied, self.tallied_at = offset, tally.at
