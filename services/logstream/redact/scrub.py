@@ -105,6 +105,10 @@ def found_by(rule: Rule, data: bytes, at: int = 0, end: int | None = None) -> It
                 yield *judged, at
 
 
+def _place(finding: Finding) -> tuple[int, int, int]:
+    return finding.start, finding.rule.index, -finding.end
+
+
 class Scrubber:
     """Applies rules to values, many at once. hint: matches wherever one of the rules may; None: unknown."""
 
@@ -207,10 +211,10 @@ class Scrubber:
 
     def _settled(self, text: bytes, raw: list[Finding]) -> Sequence[Finding]:
         if len(raw) > 1:
-            raw.sort(key=lambda finding: (finding.start, finding.rule.index, -finding.end))
-            raw = _joined(raw)
-        marks = self._marker.spans(text)
-        return list(_outside(raw, marks)) if marks else raw
+            raw.sort(key=_place)
+        if marks := self._marker.spans(text):
+            raw = sorted(_outside(raw, marks), key=_place)
+        return _joined(raw) if len(raw) > 1 else raw
 
 
 def _take(rule: Rule, text: bytes, found: list[Finding]) -> None:
@@ -238,7 +242,7 @@ def _joined(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _outside(findings: Sequence[Finding], marks: Sequence[tuple[int, int]]) -> Iterator[Finding]:
-    """The findings without what lies in marks. Both are sorted and free of overlaps."""
+    """The findings without what lies in marks. Both are sorted."""
     at = 0
     for start, end, rule, whole in findings:
         while at < len(marks) and marks[at][1] <= start:
