@@ -36,16 +36,18 @@ class Bar:
     def __init__(self, what: str) -> None:
         self._what = what
         self._is_terminal = sys.stderr.isatty()
-        self._shown = False
+        self._shown = 0
 
     def __call__(self, done: int, total: int) -> None:
+        if done == self._shown:
+            return
         if self._is_terminal:
             full = _BAR * done // max(1, total)
             end = "\n" if done >= total else ""
             _write(f"\r{self._what} [{'#' * full}{'.' * (_BAR - full)}] {done}/{total}{end}")
         elif not self._shown or done >= total:
             _write(f"{self._what}: {done} of {total} files\n")
-        self._shown = True
+        self._shown = done
 
 
 def _write(text: str) -> None:

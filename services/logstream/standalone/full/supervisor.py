@@ -95,11 +95,9 @@ class FullSupervisor:
         now = time.monotonic()
         for part in self._running:
             self._look_after(part, now)
-        if self._stopping:
-            return self._stop_next()
-        if self._steps and all(part.is_ready for part in self._steps[0].parts):
+        if not self._stopping and self._steps and all(part.is_ready for part in self._steps[0].parts):
             self._finish_step()
-        return True
+        return self._stop_next() if self._stopping else True
 
     def _look_after(self, part: Part, now: float) -> None:
         if part.kill_at is not None and part.kill_at <= now:
