@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Iterator, Mapping
 from contextvars import Context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -167,12 +168,16 @@ class Explainer:
     async def explain(self, stream: Stream, asked: Analysis, *, limit: int, now_ns: int, analyze: bool) -> Explained:
         """How `asked` is answered with at most `limit` rows; analyze: run it, and say what that cost.
 
+        On a cluster indexes, parts and estimates are those of the one replica that is asked, cost is of all shards.
         Raises QuerySyntaxError, and InvalidValue for a range that the limits refuse.
         """
         made = statement(stream, asked, self._limits, limit=limit + 1, now_ns=now_ns, times=self._times)
-        plan = await self._ask("EXPLAIN indexes = 1, json = 1", made)
-        estimate = await self._ask("EXPLAIN ESTIMATE", made)
-        indexes, projections = parse_plan(plan[0][0], f"{stream.database}.{TABLE}")
+        local = self._store.local(stream)
+        # A cluster's plan is "ask the shards": what one of them does with the same question tells more.
+        planned = replace(made, sql=re.sub(rf"\b{stream.database}\.{TABLE}\b", local, made.sql))
+        plan = await self._ask("EXPLAIN indexes = 1, json = 1", planned)
+        estimate = await self._ask("EXPLAIN ESTIMATE", planned)
+        indexes, projections = parse_plan(plan[0][0], local)
         return Explained(
             sql=made.sql,
             parameters=made.parameters,

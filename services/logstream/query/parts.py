@@ -57,7 +57,12 @@ class PartTimes:
         self._looking: dict[Stream, asyncio.Task[None]] = {}
 
     def within(self, stream: Stream, period: Period) -> tuple[str, ...]:
-        """Names of parts of which every line lies in `period`; not all of them, and some may be gone already."""
+        """Names of parts of which every line lies in `period`; not all of them, and some may be gone already.
+
+        None on a cluster: parts of two shards may have one name, so a name says nothing of the lines of both.
+        """
+        if self._store.distributed:
+            return ()
         known = self._known.setdefault(stream, _Known())
         now = self._clock.monotonic()
         stale = known.looked_at is None or now - known.looked_at > REFRESH_SECONDS
