@@ -5,9 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from logstream.auth.principal import Principal, Quota, Scope
-from logstream.auth.quota import QuotaLimiter
+from logstream.auth.quota import QuotaLimiter, Usage
+from logstream.auth.streams import StreamInfo
 from logstream.clock import ManualClock
 from logstream.errors import TooMany
+from logstream.stream import make_stream
 
 
 def caller(records: float | None = None, bytes_: float | None = None, key_id: str = "k") -> Principal:
@@ -113,3 +115,41 @@ def test_never_more_than_rate_and_burst_and_one_request(rate: float, steps: list
         taken += amount
         largest = max(largest, amount)
         assert taken <= (rate * (2 + clock.monotonic()) + largest) * (1 + 1e-6)
+
+
+def stream(records: float | None = None, bytes_: float | None = None, name: str = "default") -> StreamInfo:
+    return StreamInfo(make_stream(name), 30, quota=Quota(records, bytes_))
+
+
+def test_a_stream_has_a_quota_of_its_own_beside_those_of_its_keys() -> None:
+    limiter = QuotaLimiter(ManualClock())
+    limiter.charge(caller(10, key_id="a"), records=15, bytes_=0, stream=stream(10))
+    with pytest.raises(TooMany, match="quota of this stream is 10 records per second"):
+        limiter.charge(caller(key_id="b"), records=10, bytes_=0, stream=stream(10))
+    limiter.charge(caller(key_id="b"), records=10, bytes_=0, stream=stream(10, name="other"))
+    with pytest.raises(TooMany, match="quota of this key is 10 records per second"):
+        limiter.charge(caller(10, key_id="a"), records=10, bytes_=0, stream=stream(100, name="third"))
+    # What the key's bucket refused was not taken from the stream's.
+    limiter.charge(caller(key_id="b"), records=200, bytes_=0, stream=stream(100, name="third"))
+
+
+def test_a_refund_gives_back_to_both() -> None:
+    limiter = QuotaLimiter(ManualClock())
+    for _ in range(3):
+        limiter.charge(caller(10), records=20, bytes_=7, stream=stream(10, 10))
+        limiter.refund(caller(10), records=20, bytes_=7, stream=stream(10, 10))
+
+
+def test_what_others_used_is_taken_too() -> None:
+    clock = ManualClock()
+    limiter = QuotaLimiter(clock)
+    limiter.heard("k", Usage(Quota(10, None), 20))
+    with pytest.raises(TooMany) as refused:
+        limiter.charge(caller(10), records=5, bytes_=0)
+    assert refused.value.retry_after == 1
+    limiter.heard("k", Usage(Quota(10, None), 20))
+    clock.advance(2)
+    with pytest.raises(TooMany):
+        limiter.charge(caller(10), records=5, bytes_=0)
+    clock.advance(0.5)
+    limiter.charge(caller(10), records=5, bytes_=0)
