@@ -82,7 +82,7 @@ def run(main: Callable[[], Awaitable[None]], *, hang_seconds: float) -> int:
 
     try:
         uvloop.run(watched())
-    except Exception as error:
+    except (Exception, BaseExceptionGroup) as error:
         return failed(error)
     finally:
         watchdog.stop()

@@ -7,7 +7,6 @@ output when everything works ("ready"; ingestion does long before), and stops wh
 import argparse
 import asyncio
 import contextlib
-import gc
 import json
 import logging
 import os
@@ -23,10 +22,13 @@ from logstream import api, collector, logs, metrics, processor
 from logstream.auth.accounts import Accounts
 from logstream.auth.gate import Gate
 from logstream.auth.quota import QuotaLimiter
-from logstream.auth.streams import StreamInfo
 from logstream.bus.sqlite import SqliteBus
 from logstream.clock import Clock, SystemClock
-from logstream.errors import LogStreamError, StartupError, StoreUnavailable
+from logstream.errors import LogStreamError
+from logstream.run.lifecycle import failed, freeze
+from logstream.run.processing import bounded
+from logstream.run.provision import Provisioner
+from logstream.run.streams import PreparedStreams
 from logstream.settings import (
     ApiSettings,
     AuthSettings,
@@ -52,8 +54,9 @@ _log = logs.get_logger("app")
 def _store_settings(clickhouse_url: str) -> StoreSettings:
     """The embedded engine at `clickhouse_url`, with the password it was given unless the store has one of its own."""
     settings = StoreSettings(url=clickhouse_url)
-    password = EngineSettings().password.get_secret_value()
-    return settings if settings.password or not password else settings.model_copy(update={"password": password})
+    password = EngineSettings().password
+    has_own = bool(settings.password.get_secret_value())
+    return settings if has_own else settings.model_copy(update={"password": password})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +101,11 @@ class App:
             store = await Store.connect(_store_settings(options.clickhouse_url))
             stack.push_async_callback(store.close)
             accounts.on_retention_change(store.set_retention)
+            accounts.on_stream_created(Provisioner(bus, store, accounts).make)
             stream = make_stream(STREAM)
             await bus.create_topic(stream.topic)
             await bus.create_topic(stream.dead_letter_topic)
-            info = await accounts.ensure_stream(stream, retention_days=options.retention_days or RETENTION_DAYS)
+            await accounts.ensure_stream(stream, retention_days=options.retention_days or RETENTION_DAYS)
             login = await first_login.ensure(
                 accounts,
                 options.data,
@@ -109,15 +113,14 @@ class App:
                 api_url=url(options.host, options.api.getsockname()[1]),
             )
             gate = await Gate.open(accounts)
-            await self._serve(bus, accounts, gate, store, info, login)
+            await self._serve(bus, accounts, gate, store, login)
 
-    async def _serve(  # noqa: PLR0917
+    async def _serve(
         self,
         bus: SqliteBus,
         accounts: Accounts,
         gate: Gate,
         store: Store,
-        info: StreamInfo,
         login: dict[str, Any] | None,
     ) -> None:
         options, clock = self._options, self._clock
@@ -129,12 +132,22 @@ class App:
             )  # fmt: skip
             self._stop_processor.set()
 
+        streams = PreparedStreams(gate.streams, store, Provisioner(bus, store, accounts))
+
         async def run_processor() -> None:
             # Without its tables the engine would refuse what it should be asked to wait for.
-            if await self._migrate(accounts, store, info):
-                _freeze()
+            if await self._first_stream(streams):
+                await self._keep_retention(accounts)
+                freeze()
                 tell("ready", first_login=login)
-                await self._process(bus, store, info)
+                await bounded(
+                    processor.serve(
+                        ProcessorSettings(), bus=bus, store=store, streams=streams, clock=clock,
+                        stop=self._stop_processor,
+                    ),
+                    self._stop_processor,
+                    DRAIN_SECONDS,
+                )  # fmt: skip
             await self._stop_processor.wait()
             self._stop_readers.set()
 
@@ -153,58 +166,32 @@ class App:
 
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(gate.run(self._stop_readers))
+            tasks.create_task(streams.run(self._stop))
             tasks.create_task(run_collector())
             tasks.create_task(run_processor())
             tasks.create_task(run_api())
             tasks.create_task(forward_stop())
 
-    async def _process(self, bus: SqliteBus, store: Store, info: StreamInfo) -> None:
-        """The processor; when it should stop and cannot finish (the engine hangs), its records stay in the log."""
-        processing = asyncio.create_task(
-            processor.serve(
-                ProcessorSettings(), bus=bus, store=store, streams=[info.stream], clock=self._clock,
-                stop=self._stop_processor,
-            )
-        )  # fmt: skip
-        stopping = asyncio.create_task(self._stop_processor.wait())
-        try:
-            await asyncio.wait((processing, stopping), return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait((processing,), timeout=DRAIN_SECONDS)
-            if processing.done():
-                processing.result()
-            else:
-                _log.warning("stopped before everything was stored; the log has the rest")
-        finally:
-            for task in (processing, stopping):
-                task.cancel()
-            await asyncio.gather(processing, stopping, return_exceptions=True)
+    async def _first_stream(self, streams: PreparedStreams) -> bool:
+        """Whether there is a stream to serve before we are told to stop."""
+        first, stopping = asyncio.create_task(streams.first()), asyncio.create_task(self._stop.wait())
+        await asyncio.wait((first, stopping), return_when=asyncio.FIRST_COMPLETED)
+        found = first.done()
+        for task in (first, stopping):
+            task.cancel()
+        return found
 
-    async def _migrate(self, accounts: Accounts, store: Store, info: StreamInfo) -> bool:
-        """Bring the tables up to date once the engine answers; False when told to stop before."""
-        pause = 0.05
+    async def _keep_retention(self, accounts: Accounts) -> None:
+        """Give the stream the retention that we were started with; the engine may go away meanwhile."""
         wanted = self._options.retention_days
-        while not self._stop.is_set():
+        while wanted is not None and not self._stop.is_set():
             try:
-                await store.migrate(info.stream, retention_days=wanted or info.retention_days)
-                if wanted is not None and wanted != info.retention_days:
-                    await accounts.update_stream(info.stream.name, retention_days=wanted)
-                return True
-            except StoreUnavailable:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stop.wait(), pause)
-                pause = min(1.0, pause * 1.5)
-        return False
-
-
-def _freeze() -> None:
-    """Take what the start made out of the collector's sight, and let it look less often.
-
-    Rows live in columns of strings, which the collector of cycles need not look at; at the default threshold
-    it would walk them again and again while a batch is decoded.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+                await accounts.update_stream(STREAM, retention_days=wanted)
+            except LogStreamError as error:
+                _log.warning("retention not yet changed", reason=error.message)
+                await asyncio.sleep(1.0)
+            else:
+                return
 
 
 def tell(event: str, **values: object) -> None:
@@ -275,10 +262,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         uvloop.run(_main(options))
-    except BaseExceptionGroup as group:
-        return _fail(_first(group))
-    except Exception as error:
-        return _fail(error)
+    except (Exception, BaseExceptionGroup) as error:
+        return failed(error)
     return 0
 
 
@@ -286,25 +271,6 @@ def _inherited(descriptor: int) -> socket.socket:
     sock = socket.socket(fileno=descriptor)
     sock.setblocking(False)
     return sock
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one to tell a person: a reason in words where there is one."""
-    reasons, _ = group.split(StartupError)
-    chosen: BaseException = reasons or group
-    while isinstance(chosen, BaseExceptionGroup):
-        chosen = chosen.exceptions[0]
-    return chosen
-
-
-def _fail(error: BaseException) -> int:
-    if isinstance(error, StartupError):
-        sys.stderr.write(f"logstream: {error.message}\n")
-        return 1
-    reason = error.message if isinstance(error, LogStreamError) else repr(error)
-    _log.error("the application failed", error=reason, exc_info=error)
-    # Not 1: that is for what trying again would not change.
-    return 70
 
 
 if __name__ == "__main__":
