@@ -17,14 +17,15 @@ _NETWORKS = re.compile(
 )
 """Numbers of other beginnings are no cards: times since the epoch have 13, 16 or 19 digits and begin with 1, and every
 tenth number passes Luhn's test."""
-_DOUBLED = bytes(n * 2 - 9 * (n > 4) for n in range(10))
-_SEPARATED = re.compile(rb"[ -]")
+_GOES_ON = frozenset({b".", b"-", b","})
+_BEFORE = frozenset({b"_", *(b"%d" % digit for digit in range(10))})
+_SINGLE = bytes.maketrans(b"0123456789", bytes(range(10)))
+_DOUBLE = bytes.maketrans(b"0123456789", bytes(n * 2 - 9 * (n > 4) for n in range(10)))
 
 
 def luhn(digits: bytes) -> bool:
     """Whether ASCII digits pass Luhn's test."""
-    total = sum(digits[-1::-2]) - 48 * len(digits[-1::-2])
-    return (total + sum(_DOUBLED[digit - 48] for digit in digits[-2::-2])) % 10 == 0
+    return (sum(digits[-1::-2].translate(_SINGLE)) + sum(digits[-2::-2].translate(_DOUBLE))) % 10 == 0
 
 
 def is_card(digits: bytes) -> bool:
@@ -33,24 +34,23 @@ def is_card(digits: bytes) -> bool:
 
 def _check(data: bytes, start: int, end: int) -> tuple[int, int] | int:
     """The longest groups from the first on that are a card, unless they go on as a longer number."""
-    before, two_before = data[start - 1 : start], data[max(0, start - 2) : max(0, start - 1)]
-    first = _SEPARATED.search(data, start, end)
-    following = first.end() if first else end
-    if before in (b".", b"-", b",") and (two_before.isdigit() or two_before == b"_"):
+    text = data[start:end]
+    first = min((at for at in (text.find(b" "), text.find(b"-")) if at >= 0), default=-1)
+    following = start + first + 1 if first >= 0 else end
+    if data[start - 1 : start] in _GOES_ON and data[max(0, start - 2) : start - 1] in _BEFORE:
         return following
-    separators = {data[at : at + 1] for at in range(start, end) if data[at] in b" -"}
     while True:
-        if len(separators) <= 1 and is_card(data[start:end].translate(None, b" -")) and not _goes_on(data, end):
+        if is_card(text.translate(None, b" -")) and not (b" " in text and b"-" in text) and not _goes_on(data, end):
             return start, end
-        cut = max(data.rfind(b" ", start, end), data.rfind(b"-", start, end))
+        cut = max(text.rfind(b" "), text.rfind(b"-"))
         if cut < 0:
             return following
-        end = cut
-        separators = {data[at : at + 1] for at in range(start, end) if data[at] in b" -"}
+        text = text[:cut]
+        end = start + cut
 
 
 def _goes_on(data: bytes, end: int) -> bool:
-    return data[end : end + 1] in (b".", b"-", b",") and data[end + 1 : end + 2].isdigit()
+    return data[end : end + 1] in _GOES_ON and data[end + 1 : end + 2].isdigit()
 
 
 CARD = Detector(
