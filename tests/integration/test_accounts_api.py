@@ -269,3 +269,43 @@ def test_the_gate_is_the_applications() -> None:
     from starlette.requests import HTTPConnection
 
     assert gate_of(HTTPConnection({"type": "websocket", "app": app})) is app.state.gate
+
+
+async def test_streams_are_made_and_deleted_while_running(tmp_path: Path) -> None:
+    async with start(tmp_path) as running:
+        body = {"name": "payments", "retention_days": 90, "quota": {"records_per_second": 20000}}
+        made = await running.call("POST", "/api/v1/streams", "admin", json=body)
+        assert made.status_code == 201
+        stream = made.json()
+        assert (stream["status"], stream["retention_days"], stream["dead_letter_days"]) == ("ready", 90, 30)
+        assert stream["quota"] == {"records_per_second": 20000, "bytes_per_second": None}
+        assert (await running.call("GET", "/api/v1/streams/payments", "viewer")).json() == stream
+        key = {"name": "app", "scopes": ["read"], "stream": "payments"}
+        secret = (await running.call("POST", "/api/v1/keys", "admin", json=key)).json()["secret"]
+        running.credentials["theirs"] = secret
+        assert [s["name"] for s in (await running.call("GET", "/api/v1/streams", "theirs")).json()["streams"]] == [
+            "payments"
+        ]
+        again = await running.call("POST", "/api/v1/streams", "admin", json=body)
+        assert (again.status_code, again.json()["error"]["field"]) == (409, "name")
+        for change, field in (
+            ({"name": "Payments"}, "name"),
+            ({"name": "a" * 51}, "name"),
+            ({"name": "a", "retention_days": 0}, "retention_days"),
+            ({"name": "a", "dead_letter_days": 10_951}, "dead_letter_days"),
+            ({"name": "a", "quota": {"bytes_per_second": 0}}, "bytes_per_second"),
+        ):
+            refused = await running.call("POST", "/api/v1/streams", "admin", json=change)
+            assert (refused.status_code, refused.json()["error"]["field"]) == (400, field)
+        for query in ("", "?confirm=payment"):
+            refused = await running.call("DELETE", f"/api/v1/streams/payments{query}", "admin")
+            assert (refused.status_code, refused.json()["error"]["field"]) == (400, "confirm")
+        gone = await running.call("DELETE", "/api/v1/streams/payments?confirm=payments", "admin")
+        assert (gone.status_code, gone.json()["status"]) == (202, "deleting")
+        assert (await running.call("GET", "/api/v1/streams", "theirs")).status_code == 401
+        for method in ("GET", "PATCH", "DELETE"):
+            arguments = {"json": {"retention_days": 1}} if method == "PATCH" else {}
+            answer = await running.call(method, "/api/v1/streams/payments?confirm=payments", "admin", **arguments)
+            assert answer.status_code == 404
+        kept = await running.call("DELETE", "/api/v1/streams/default?confirm=default", "admin")
+        assert kept.status_code == 409

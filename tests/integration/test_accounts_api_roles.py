@@ -23,6 +23,8 @@ ROUTES: dict[tuple[str, str], tuple[Action | str, dict[str, Any] | None]] = {
     ("GET", "/api/v1/streams"): (Action.SEE_STREAMS, None),
     ("GET", "/api/v1/streams/{name}"): (Action.SEE_STREAMS, None),
     ("PATCH", "/api/v1/streams/{name}"): (Action.CHANGE_STREAMS, {"anonymous_reads": True}),
+    ("POST", "/api/v1/streams"): (Action.MAKE_STREAMS, {"name": "made"}),
+    ("DELETE", "/api/v1/streams/{name}"): (Action.MAKE_STREAMS, None),
     ("GET", "/api/v1/keys"): (KEYS, None),
     ("POST", "/api/v1/keys"): (KEYS, {"name": "new", "scopes": ["ingest"]}),
     ("GET", "/api/v1/keys/{key_id}"): (KEYS, None),
@@ -45,7 +47,9 @@ CALLERS = ("anonymous", "admin", "member", "viewer", "ingest key", "read key", "
 
 async def attempt(running: Running, method: str, path: str, caller: str, target: dict[str, str]) -> int:
     body = ROUTES[method, path][1]
-    arguments = {} if body is None else {"json": body}
+    arguments: dict[str, Any] = {} if body is None else {"json": body}
+    if (method, path) == ("DELETE", "/api/v1/streams/{name}"):
+        target, arguments = {"name": "made"}, {"params": {"confirm": "made"}}
     return (await running.call(method, path.format(**target), caller, **arguments)).status_code
 
 
@@ -128,6 +132,13 @@ async def test_nobody_makes_a_key_that_can_more(
             assert made.scopes == set(body["scopes"])
             owner = answer.json()["key"]["owner_id"]
             assert owner == (None if change.get("shared") else running.user_ids.get(caller))
+
+
+async def test_the_admin_of_a_stream_does_not_lift_its_quota(tmp_path: Path) -> None:
+    async with start(tmp_path) as running:
+        body = {"quota": {"records_per_second": None}}
+        for caller, status in (("admin key", 403), ("platform key", 200), ("admin", 200), ("member", 403)):
+            assert (await running.call("PATCH", "/api/v1/streams/default", caller, json=body)).status_code == status
 
 
 async def test_a_key_sees_its_own_stream_only(tmp_path: Path) -> None:
