@@ -49,6 +49,8 @@ def list_keys(
 def create_key(
     name: Annotated[str, typer.Argument(help="What the key is for.")],
     scope: Annotated[list[Scope] | None, typer.Option("--scope", help="May be repeated. Default: ingest.")] = None,
+    stream: Annotated[str | None, typer.Option("--stream", help="Its stream. Default: default.")] = None,
+    all_streams: Annotated[bool, typer.Option("--all-streams", help="Not one stream, but all. For admins.")] = False,
     expires: Annotated[str | None, typer.Option("--expires", help="Ends after this long: 90d, 2w.")] = None,
     records_per_second: Annotated[float | None, typer.Option("--records-per-second", help="Quota.")] = None,
     bytes_per_second: Annotated[float | None, typer.Option("--bytes-per-second", help="Quota.")] = None,
@@ -65,6 +67,8 @@ def create_key(
       logstream keys create payment --scope ingest
 
       logstream keys create grafana --scope read --expires 90d
+
+      logstream keys create shipper --stream payments --records-per-second 5000
     """
     body: dict[str, object] = {
         "name": name,
@@ -72,6 +76,10 @@ def create_key(
         "quota": {"records_per_second": records_per_second, "bytes_per_second": bytes_per_second},
         "shared": shared,
     }
+    if all_streams and stream is not None:
+        raise Failure("give --stream or --all-streams, not both", status=2)
+    if all_streams or stream is not None:
+        body["stream"] = stream
     if expires is not None:
         body["expires_at"] = _expiry(expires, datetime.now(UTC))
     with person(context, api_key, api_url) as api:
