@@ -14,11 +14,13 @@ from logstream.bus.protocol import Bus, Committed
 from logstream.bus.sqlite import SqliteBus
 from logstream.clock import ManualClock
 from logstream.letters import replay as replaying
+from logstream.letters import search
 from logstream.letters.box import LetterBox
 from logstream.letters.edit import Changes
 from logstream.letters.format import LetterId
 from logstream.letters.index import State
 from logstream.letters.replay import Operation, Replayer, Result
+from logstream.letters.search import LetterFilter
 from logstream.settings import BusSettings, IngestLimits
 from logstream.stream import Stream, make_stream
 
@@ -249,6 +251,30 @@ async def test_counts_outlive_the_letters(world: World) -> None:
     later.parts[0].forget(end - 1)
     await later.fresh()
     assert (later.parts[0].replayed, later.parts[0].discarded) == ({"key1": 3}, {"key1": 1})
+
+
+@pytest.mark.parametrize("limit", [1, 7, 64, 100, 1_000])
+async def test_pages_hold_every_letter_once(world: World, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "MAX_SCANNED", 90)
+    await world.letters(300)
+    box = world.process()._box
+    for wanted, expected in (
+        (LetterFilter(), [f"poison {n}" for n in reversed(range(300))]),
+        (LetterFilter(text="POISON 29"), [f"poison {n}" for n in (*range(299, 289, -1), 29)]),
+        (LetterFilter(text="nothing"), []),
+    ):
+        seen: list[str] = []
+        cursor: str | None = None
+        for _ in range(400):
+            page = await search.page(box, wanted, limit=limit, cursor=cursor)
+            assert len(page.letters) <= limit
+            assert page.scanned <= 90 + 64
+            seen += [found.fields.record["message"] for found in page.letters if found.fields.record]
+            cursor = page.cursor
+            if cursor is None:
+                break
+        assert cursor is None
+        assert seen == expected
 
 
 async def test_expired_letters_are_left_alone(world: World) -> None:

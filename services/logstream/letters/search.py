@@ -12,6 +12,7 @@ import heapq
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from logstream.bus.protocol import Message
 from logstream.errors import InvalidValue
@@ -81,7 +82,7 @@ async def page(
     waiting = _candidates(box, wanted, before)
     exhausted = False
     while len(letters) < limit and scanned < MAX_SCANNED and not exhausted:
-        group = [next_id for next_id, _ in zip(waiting, range(_GROUP), strict=False)]
+        group = list(islice(waiting, _GROUP))
         exhausted = len(group) < _GROUP
         for letter, found in zip(group, await _fetch(box, group, retained_from), strict=True):
             if len(letters) >= limit:
