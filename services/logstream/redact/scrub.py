@@ -82,27 +82,28 @@ def touched(regex: "re2._Regexp", data: bytes, sizes: Iterator[int]) -> list[int
     return found
 
 
-def found_by(rule: Rule, data: bytes, at: int = 0, end: int | None = None) -> Iterator[tuple[int, int, int]]:
-    """What one rule finds from data[at] on, from left to right: start and end, and where the match ends."""
-    stop, search, groups, check = len(data) if end is None else end, rule.regex.search, rule.groups, rule.check
+def found_by(rule: Rule, data: bytes, at: int = 0) -> Iterator[tuple[int, int, int, int]]:
+    """What one rule finds from data[at] on, from left to right: start and end, and those of the match it is in."""
+    stop, search, groups, check = len(data), rule.regex.search, rule.groups, rule.check
     while at < stop:
         match = search(data, at)
         if match is None:
             return
-        first, at = match.span()
-        spans = [match.span(group) for group in range(1, groups + 1)] if groups else [(first, at)]
+        first, past = match.span()
+        at = past
+        spans = [match.span(group) for group in range(1, groups + 1)] if groups else [(first, past)]
         for begin, last in spans:
             if begin < 0 or begin == last:
                 continue
             if check is None:
-                yield begin, last, at
+                yield begin, last, first, past
                 continue
             judged = check(data, begin, last)
             if isinstance(judged, int):
                 at = max(judged, first + 1)
             else:
                 at = judged[1]
-                yield *judged, at
+                yield *judged, first, past
 
 
 def _place(finding: Finding) -> tuple[int, int, int]:
@@ -191,8 +192,8 @@ class Scrubber:
         at = 0
         while at < len(data):
             skip = len(data)
-            for start, end, past in found_by(rule, data, at):
-                row = bisect_right(starts, start) - 1
+            for start, end, first, past in found_by(rule, data, at):
+                row = bisect_right(starts, first) - 1
                 begin, following = starts[row], starts[row + 1]
                 if rule not in values[row].rules:
                     skip = following
@@ -219,7 +220,7 @@ class Scrubber:
 
 def _take(rule: Rule, text: bytes, found: list[Finding]) -> None:
     """Adds what `rule` finds in one text."""
-    for start, end, _ in found_by(rule, text):
+    for start, end, _, _ in found_by(rule, text):
         found.append(Finding(start, end, rule))
         if len(found) > MAX_FINDINGS:
             found[:] = [Finding(0, len(text), rule)]
