@@ -160,6 +160,15 @@ def test_no_match_reaches_into_the_next_record(pattern: str) -> None:
     assert together == [only(redactor, one) for one in sent]
 
 
+@pytest.mark.parametrize("split", ["bearer", "basic", "password=", "password: ", '{"token": '])
+def test_what_is_no_finding_hides_none_in_the_next_record(split: str) -> None:
+    redactor = rules(detectors=("all",))
+    sent = [record(split), record("bearer abc123def"), record(split), record("null password=x")]
+    together = list(redact(redactor, *sent).decoded.batch)
+    assert together == [only(redactor, one) for one in sent]
+    assert together[1].message == "bearer [bearer]"
+
+
 def test_many_findings_in_one_value_make_it_one_mark() -> None:
     sent = record("ab " * 1_000, short="ab " * 10)
     kept = only(rules({"name": "ab", "pattern": "ab"}), sent)

@@ -100,7 +100,9 @@ def found_by(rule: Rule, data: bytes, at: int = 0) -> Iterator[tuple[int, int, i
                 continue
             judged = check(data, begin, last)
             if isinstance(judged, int):
-                at = max(judged, first + 1)
+                # What is no finding may reach into the next line, and hide what begins there.
+                line = data.find(b"\n", first, past)
+                at = max(judged if line < 0 else min(judged, line + 1), first + 1)
             else:
                 at = judged[1]
                 yield *judged, first, past
