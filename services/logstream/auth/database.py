@@ -53,7 +53,7 @@ class Database:
         """
         try:
             parsed = make_url(url)
-        except ArgumentError:
+        except (ArgumentError, ValueError):
             # The message would repeat the address, password included.
             raise StartupError("LOGSTREAM_AUTH_URL is no address like postgresql://user@host/database") from None
         match parsed.get_backend_name():

@@ -244,8 +244,8 @@ class Gate:
             self._snapshot.drop_expired_sessions(self._clock.now_ns())
 
     async def flush_last_use(self) -> None:
-        """Write the times of last use in one transaction; kept for the next time when that fails."""
-        if not self._used:
+        """Write the times of last use in one transaction; kept for the next time while the database is away."""
+        if not self._used or self._away:
             return
         used, self._used = self._used, {}
         try:
@@ -260,19 +260,20 @@ class Gate:
             if signals is not None:
                 tasks.create_task(signals.run(stop))
             tasks.create_task(self._wake_at(stop))
-            tasks.create_task(self._heal(stop))
+            healing = tasks.create_task(self._heal())
             await self._look_again(stop)
+            # It can be done again, by whoever is next.
+            healing.cancel()
         await self.flush_last_use()
 
-    async def _heal(self, stop: asyncio.Event) -> None:
+    async def _heal(self) -> None:
         """Finish what streams that were made or deleted need outside the database."""
-        while not stop.is_set():
+        while True:
             try:
                 await self._accounts.streams.heal()
             except Unavailable as error:
                 _log.debug("streams not looked at", reason=error.message)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), _HEAL_SECONDS)
+            await asyncio.sleep(_HEAL_SECONDS)
 
     async def _wake_at(self, stop: asyncio.Event) -> None:
         await stop.wait()

@@ -70,19 +70,26 @@ class Signals:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Stay connected and listen until `stop` is set."""
+        listening = asyncio.create_task(self._listen())
+        try:
+            await stop.wait()
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+
+    async def _listen(self) -> None:
         pause = _FIRST_PAUSE
-        while not stop.is_set():
+        while True:
             try:
-                await self._listen_once(stop)
+                await self._listen_once()
                 pause = _FIRST_PAUSE
             except Exception as error:
                 # Whatever it was (refused, hung, restarted), polling goes on and the next attempt may succeed.
                 _log.debug("no word of changes from the accounts database", reason=str(error))
                 pause = min(_LONGEST_PAUSE, pause * 2)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), random.uniform(0.5, 1.0) * pause)
+            await asyncio.sleep(random.uniform(0.5, 1.0) * pause)
 
-    async def _listen_once(self, stop: asyncio.Event) -> None:
+    async def _listen_once(self) -> None:
         """From connecting to losing the connection."""
         connection = await self._connect()
         lost = asyncio.Event()
@@ -93,28 +100,17 @@ class Signals:
             self._connection = connection
             for tell in self._on_connected:
                 tell()
-            await self._keep_alive(connection, lost, stop)
+            while not lost.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(lost.wait(), KEEPALIVE_SECONDS)
+                    return
+                await self._execute(connection, "SELECT 1")
         finally:
             was_connected, self._connection = self._connection is not None, None
             # Not closed politely: that would wait for a server that may hang.
             connection.terminate()
-            if was_connected and not stop.is_set():
-                for tell in self._on_lost:
-                    tell()
-
-    async def _keep_alive(
-        self, connection: "asyncpg.Connection[asyncpg.Record]", lost: asyncio.Event, stop: asyncio.Event
-    ) -> None:
-        endings = [asyncio.create_task(lost.wait()), asyncio.create_task(stop.wait())]
-        try:
-            while True:
-                done, _ = await asyncio.wait(endings, timeout=KEEPALIVE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-                if done:
-                    return
-                await self._execute(connection, "SELECT 1")
-        finally:
-            for ending in endings:
-                ending.cancel()
+            for tell in self._on_lost if was_connected else ():
+                tell()
 
     async def _execute(self, connection: "asyncpg.Connection[asyncpg.Record]", statement: str, *values: str) -> None:
         async with asyncio.timeout(REPLY_SECONDS), self._busy:

@@ -28,6 +28,7 @@ DEFAULT_STREAM = "default"
 REMOVAL_SECONDS = 10
 """From deleting a stream to removing its topic and tables: by then every process has heard of it."""
 
+_MAKE_SECONDS = 20.0
 _CREATE, _REMOVE = "create", "remove"
 
 _log = get_logger("auth")
@@ -288,8 +289,10 @@ class Streams:
 
     async def _make(self, info: StreamInfo) -> StreamInfo:
         try:
-            for hook in self._created_hooks:
-                await hook(info)
+            # Whoever asked for the stream waits for this.
+            async with asyncio.timeout(_MAKE_SECONDS):
+                for hook in self._created_hooks:
+                    await hook(info)
         except Exception as error:
             # Whatever another part raises, the directory goes on, and tries again.
             _log.warning("a stream is not ready yet", stream=info.stream.name, reason=_why(error))
