@@ -67,10 +67,9 @@ def test_metadata_is_named_by_key() -> None:
     assert kept.metadata == {"card.number": "[card]", "pan": "[card]", "page": CARD, "Pan": CARD}
 
 
-def test_marks_of_our_own_in_metadata_are_left_alone() -> None:
-    assert only(rules(detectors=("all",)), record(**{"logstream.truncated": CARD})).metadata == {
-        "logstream.truncated": CARD
-    }
+def test_what_the_decoder_put_into_metadata_is_redacted_too() -> None:
+    kept = only(rules(detectors=("all",)), record(**{"logstream.level": CARD, "logstream.truncated": "metadata.token"}))
+    assert kept.metadata == {"logstream.level": "[card]", "logstream.truncated": "metadata.token"}
 
 
 def test_actions_on_messages_and_metadata() -> None:

@@ -25,9 +25,7 @@ EMAIL = Detector(
 
 
 def _check_ipv4(data: bytes, start: int, end: int) -> tuple[int, int] | int:
-    """Four octets, not a piece of a version or an object identifier with more of them."""
-    if any(int(octet) > 255 for octet in data[start:end].split(b".")):
-        return end
+    """Not a piece of a version or an object identifier with more parts."""
     if data[start - 1 : start] == b"." and data[max(0, start - 2) : start - 1].isdigit():
         return end
     if data[end : end + 1] == b"." and data[end + 1 : end + 2].isdigit():
@@ -42,10 +40,12 @@ def _normal_ip(value: bytes) -> bytes:
         return value
 
 
+_OCTET = r"(?:25[0-5]|2[0-4]\d|[01]?\d?\d)"
+
 IPV4 = Detector(
     "ipv4",
     "IPv4 addresses",
-    START + r"(\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3})\b",
+    START + rf"({_OCTET}\.{_OCTET}\.{_OCTET}\.{_OCTET})\b",
     check=_check_ipv4,
     normal=_normal_ip,
 )

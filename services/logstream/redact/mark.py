@@ -2,9 +2,8 @@
 
 import hashlib
 import hmac
+import re
 from collections.abc import Sequence
-
-import re2  # type: ignore[import-untyped]
 
 from logstream.redact.rule import Rule
 
@@ -21,17 +20,20 @@ class Marker:
 
     def __init__(self, rules: Sequence[Rule], hash_key: bytes) -> None:
         self._key = hash_key
+        self._plain = {rule.name: b"[" + rule.name.encode() + b"]" for rule in rules}
         names = "|".join(sorted(rule.name for rule in rules))
-        self._marks = re2.compile(
+        self._marks = re.compile(
             rf"\[(?:{names})(?::(?:[A-Za-z0-9]{{{_KEPT}}}|[{_LETTERS}]{{{_HASH_BYTES * 2}}}))?\]".encode()
         )
 
     def mark(self, rule: Rule, value: bytes, *, whole: bool) -> bytes:
         """What stands in the place of `value`. whole: it is what the rule found, not joined with other findings."""
         detail = b""
-        if whole and rule.action == "hash":
+        if not whole or rule.action not in ("hash", "keep_last"):
+            return self._plain[rule.name]
+        if rule.action == "hash":
             detail = b":" + self.hash(rule.normal(value))
-        elif whole and rule.action == "keep_last":
+        else:
             text = bytes(byte for byte in value if chr(byte).isalnum() and byte < 128)
             if len(text) >= _LEAST_TO_KEEP_OF:
                 detail = b":" + text[-_KEPT:]

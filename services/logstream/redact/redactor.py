@@ -20,8 +20,6 @@ from logstream.settings import IngestLimits, RedactionSettings
 
 REJECTED = "redaction"
 """The code of a record that a rule with the action `reject` keeps out."""
-MARK_PREFIX = "logstream."
-"""Metadata keys of LogStream's own."""
 _MAX_KNOWN_KEYS = 4_096
 _T = TypeVar("_T")
 _EMPTY: Mapping[str, int] = {}
@@ -140,7 +138,7 @@ class Redactor:
     def _key(self, key: str) -> _Key:
         known = self._keys.get(key)
         if known is None:
-            rules = () if key.startswith(MARK_PREFIX) else tuple(r for r in self._metadata_rules if r.takes_key(key))
+            rules = tuple(rule for rule in self._metadata_rules if rule.takes_key(key))
             folded = _encode(key.lower())
             whole = next((r for r in rules if r.whole is not None and r.whole.search(folded) is not None), None)
             if len(self._keys) >= _MAX_KNOWN_KEYS:

@@ -54,6 +54,8 @@ class Scrubbed:
 
     def strictest(self) -> Rule:
         """The rule whose action goes farthest, of those that found something."""
+        if len(self.findings) == 1 and not self.later:
+            return self.findings[0].rule
         return min((finding.rule for finding in (*self.findings, *self.later)), key=lambda rule: rule.rank)
 
 
