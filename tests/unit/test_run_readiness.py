@@ -48,7 +48,7 @@ async def without() -> None:
 
 async def test_each_dependency_is_named_with_its_reason() -> None:
     readiness = Readiness("log", "store", "accounts")
-    front = Front(readiness)
+    front = Probes(readiness)
     answer = await ask(front)
     assert answer.status == 503
     assert answer.body["checks"] == dict.fromkeys(("log", "store", "accounts"), "not reached yet")
@@ -114,6 +114,19 @@ async def test_a_port_answers_before_its_application_is_there() -> None:
     assert (await ask(front, "/livez")).status == 200
 
 
+async def test_a_process_is_ready_when_its_application_is_there() -> None:
+    readiness = Readiness("log")
+    front = Front(readiness)
+    readiness.reached("log", fine)
+    answer = await ask(front)
+    assert (answer.status, answer.body["status"]) == (503, "starting")
+    assert answer.body["checks"] == {"process": "starting", "log": "ok"}
+    attached = asyncio.create_task(front.attach(Probes(readiness), asyncio.Event()))
+    await asyncio.sleep(0)
+    assert (await ask(front)).status == 200
+    attached.cancel()
+
+
 async def test_answers_of_a_stopping_process_end_their_connections() -> None:
     readiness = Readiness()
 
@@ -148,7 +161,8 @@ async def test_a_dependency_is_tried_until_it_is_there_and_its_reason_told() -> 
         assert readiness.missing() == {"log": "try 2"}
         return "bus"
 
-    assert await reached("log", attempt, readiness, asyncio.Event()) == "bus"
+    both = (StartupError, Unavailable)
+    assert await reached("log", attempt, readiness, asyncio.Event(), passing=both) == "bus"
 
 
 @pytest.mark.parametrize("hangs", [False, True])
@@ -165,11 +179,11 @@ async def test_a_stop_ends_the_waiting(hangs: bool) -> None:
         await reached("log", attempt, Readiness("log"), stop)
 
 
-async def test_an_error_nobody_foresaw_is_not_waited_for() -> None:
+async def test_what_does_not_pass_is_not_waited_for() -> None:
     async def attempt() -> None:
-        raise ZeroDivisionError
+        raise StartupError("settings that are of no use")
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(StartupError):
         await reached("log", attempt, Readiness("log"), asyncio.Event())
 
 

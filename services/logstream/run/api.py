@@ -63,7 +63,7 @@ async def _check_schema(store: Store, gate: Gate) -> None:
 async def _begin(settings: ApiProcess, accounts: Accounts) -> None:
     """The streams and the admin that the settings name, made when they are not there.
 
-    Raises Unavailable, StartupError when they cannot be made as they are named.
+    Raises Unavailable; StartupError when they cannot be made as they are named.
     """
     for entry in settings.streams():
         try:

@@ -10,7 +10,7 @@ from logstream.auth.accounts import Accounts
 from logstream.auth.gate import Gate
 from logstream.bus.protocol import Bus, Journal
 from logstream.clock import Clock
-from logstream.errors import StartupError, Unavailable
+from logstream.errors import LogStreamError, StartupError, Unavailable
 from logstream.run.readiness import Readiness, Tolerated
 from logstream.run.settings import ProcessSettings
 from logstream.settings import AuthSettings
@@ -26,11 +26,18 @@ class Stopped(Exception):
     """The process is to end, and had not begun."""
 
 
-async def reached(name: str, attempt: Callable[[], Awaitable[T]], readiness: Readiness, stop: asyncio.Event) -> T:
+async def reached(
+    name: str,
+    attempt: Callable[[], Awaitable[T]],
+    readiness: Readiness,
+    stop: asyncio.Event,
+    *,
+    passing: tuple[type[LogStreamError], ...] = (Unavailable,),
+) -> T:
     """What `attempt` returns once it succeeds; meanwhile /readyz says why it does not.
 
     Something that is away, refuses us or is not set up yet is no reason to end: starting again would not help, and
-    would lose the reason. Raises Stopped.
+    would lose the reason. passing: what `attempt` raises for that. Raises Stopped, and what else it raises.
     """
     pause = _FIRST_PAUSE
     told = ""
@@ -42,7 +49,7 @@ async def reached(name: str, attempt: Callable[[], Awaitable[T]], readiness: Rea
             if not trying.done():
                 raise Stopped
             return trying.result()
-        except (StartupError, Unavailable) as error:
+        except passing as error:
             readiness.waiting(name, error.message)
             if error.message != told:
                 told = error.message
@@ -80,7 +87,8 @@ async def open_log(
     *,
     journal: Journal | None = None,
 ) -> Bus:
-    """The log, once it can be reached; it is `log` in /readyz. Raises StartupError for a folder, Stopped."""
+    """The log, once it can be reached; it is `log` in /readyz. Raises StartupError for a folder or settings
+    that are of no use, Stopped."""
     if settings.run.bus == "sqlite":
         # A folder that cannot be used, or is in use, stays so.
         bus = await open_bus(settings, clock)
@@ -96,7 +104,9 @@ async def open_accounts(settings: AuthSettings, clock: Clock, readiness: Readine
         return await Accounts.open(settings, clock)
     # It is asked again here, so that the reason is known at once.
     once = settings.model_copy(update={"connect_seconds": 0.0})
-    return await reached("accounts", lambda: Accounts.open(once, clock), readiness, stop)
+    return await reached(
+        "accounts", lambda: Accounts.open(once, clock), readiness, stop, passing=(StartupError, Unavailable)
+    )
 
 
 async def open_gate(accounts: Accounts, readiness: Readiness, stop: asyncio.Event) -> Gate:

@@ -55,6 +55,7 @@ class Front:
     def __init__(self, readiness: Readiness, *, header_timeout: float = 10.0, shutdown_timeout: float = 20.0) -> None:
         self._probes = Probes(readiness)
         self._readiness = readiness
+        readiness.is_starting = True
         self._timeouts = header_timeout, shutdown_timeout
         self._app: web.App | None = None
         self._close = asyncio.Event()
@@ -77,6 +78,7 @@ class Front:
     async def attach(self, app: web.App, stop: asyncio.Event) -> None:
         """Answer with `app` until `stop` is set; returns when the last of its requests was answered."""
         self._app = app
+        self._readiness.is_starting = False
         closed = asyncio.create_task(self._closed.wait())
         stopped = asyncio.create_task(stop.wait())
         try:

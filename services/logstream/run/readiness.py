@@ -29,6 +29,8 @@ class Readiness:
         self._waiting: dict[str, str] = dict.fromkeys(names, "not reached yet")
         self._asking: asyncio.Task[dict[str, tuple[str, bool]]] | None = None
         self._asked_at = 0.0
+        self.is_starting = False
+        """What is served is not there yet, though all that it depends on may be."""
         self.is_stopping = False
         """From then on the process is not ready, whatever it depends on."""
 
@@ -49,11 +51,12 @@ class Readiness:
         """Whether it is ready, and the body of /readyz: `{"status", "version", "checks": {name: "ok" | reason}}`."""
         found = await self._ask()
         checks = {name: said for name, (said, _) in found.items()}
-        is_ready = not self.is_stopping and all(good for _, good in found.values())
-        if self.is_stopping:
-            checks = {"process": "stopping", **checks}
-        well = is_ready and all(said == OK for said in checks.values())
-        status = "stopping" if self.is_stopping else OK if well else "degraded"
+        own = "stopping" if self.is_stopping else "starting" if self.is_starting else ""
+        is_ready = not own and all(good for _, good in found.values())
+        if own:
+            checks = {"process": own, **checks}
+        well = all(said == OK for said in checks.values())
+        status = own or (OK if well else "degraded")
         return is_ready, {"status": status, "version": __version__, "checks": checks}
 
     async def _ask(self) -> dict[str, tuple[str, bool]]:
