@@ -137,6 +137,20 @@ class RebalanceListener(Protocol):
         ...
 
 
+class JournalSnapshot(Protocol):
+    """Of one moment."""
+
+    @property
+    def totals(self) -> Mapping[str, Outcome]:
+        """As `Journal.totals`."""
+        ...
+
+    @property
+    def last(self) -> Mapping[int, int]:
+        """By partition, the last offset recorded, over all time: records behind it are in flight."""
+        ...
+
+
 class Journal(Protocol):
     """What came to its end, kept with the data: Kafka's commits have no room for it.
 
@@ -149,6 +163,12 @@ class Journal(Protocol):
 
     async def totals(self, topic: Topic, start_minute: int | None, end_minute: int | None) -> Mapping[str, Outcome]:
         """By API key, of records received in [start_minute, end_minute) since the epoch; None: no bound."""
+        ...
+
+    async def snapshot(
+        self, topic: Topic, start_minute: int | None = None, end_minute: int | None = None
+    ) -> JournalSnapshot:
+        """Totals, and up to where they go."""
         ...
 
     async def settled_to(self, topic: Topic, partition: int) -> int | None:

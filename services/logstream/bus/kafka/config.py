@@ -1,0 +1,111 @@
+"""Settings as librdkafka's properties."""
+
+import logging
+from collections.abc import Callable
+
+from confluent_kafka import KafkaError
+
+from logstream.settings import MIB, KafkaSettings
+
+Properties = dict[str, str | int | float | bool | Callable[[KafkaError], None] | logging.Logger]
+
+_FRAME_BYTES = 64 * 1024
+"""What a request or an answer may hold beside records."""
+
+
+def client(settings: KafkaSettings, *, on_error: Callable[[KafkaError], None]) -> Properties:
+    """What every client is made with. on_error: called in a thread of the client's when its connections fail."""
+    timeout_ms = int(settings.request_timeout_seconds * 1000)
+    properties: Properties = {
+        "bootstrap.servers": settings.bootstrap_servers,
+        "client.id": "logstream",
+        "security.protocol": settings.security_protocol,
+        "socket.timeout.ms": timeout_ms,
+        "socket.connection.setup.timeout.ms": timeout_ms,
+        # As fast as a broker comes back, not as librdkafka's ten seconds would have it.
+        "reconnect.backoff.max.ms": 2_000,
+        "topic.metadata.refresh.interval.ms": 10_000,
+        "error_cb": on_error,
+        "logger": logging.getLogger("logstream.kafka"),
+        "log_level": 4,
+    }
+    if settings.security_protocol.startswith("SASL"):
+        properties |= {
+            "sasl.mechanism": settings.sasl_mechanism,
+            "sasl.username": settings.username,
+            "sasl.password": settings.password.get_secret_value(),
+        }
+    if settings.security_protocol.endswith("SSL"):
+        if settings.ca_file is not None:
+            properties["ssl.ca.location"] = str(settings.ca_file)
+        if settings.cert_file is not None and settings.key_file is not None:
+            properties |= {
+                "ssl.certificate.location": str(settings.cert_file),
+                "ssl.key.location": str(settings.key_file),
+            }
+        if settings.key_password.get_secret_value():
+            properties["ssl.key.password"] = settings.key_password.get_secret_value()
+    return properties
+
+
+def producer(settings: KafkaSettings) -> Properties:
+    """Beside those of `client`."""
+    return {
+        "enable.idempotence": True,
+        "acks": "all",
+        "compression.type": settings.compression,
+        # The collector has joined what came together already.
+        "linger.ms": 1,
+        "batch.size": MIB,
+        "message.max.bytes": settings.max_record_bytes + _FRAME_BYTES,
+        "delivery.timeout.ms": int(settings.delivery_timeout_seconds * 1000),
+        # Ours is the bound that counts; these only must not be smaller.
+        "queue.buffering.max.kbytes": 2 * (settings.max_queued_bytes + settings.max_record_bytes) // 1024,
+        "queue.buffering.max.messages": 1_000_000,
+    }
+
+
+def reader(settings: KafkaSettings, *, buffer_bytes: int) -> Properties:
+    """Beside those of `client`, for one that reads the partitions it is told. buffer_bytes: read ahead, of all."""
+    return {
+        # Never used: positions are committed by members of groups only.
+        "group.id": "logstream.reader",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "check.crcs": True,
+        "queued.max.messages.kbytes": max(1024, buffer_bytes // 2 // 1024),
+        "fetch.queue.backoff.ms": 10,
+        # How long one more partition waits for the answer to a question about the others.
+        "fetch.wait.max.ms": 200,
+        "fetch.message.max.bytes": 2 * MIB,
+        "fetch.max.bytes": settings.max_record_bytes + _FRAME_BYTES,
+        "message.max.bytes": settings.max_record_bytes,
+        "receive.message.max.bytes": 2 * settings.max_record_bytes + MIB,
+    }
+
+
+def member(settings: KafkaSettings, group: str) -> Properties:
+    """Beside those of `client`, for a member of `group`, which reads nothing."""
+    return {
+        "group.id": group,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "partition.assignment.strategy": "cooperative-sticky",
+        "session.timeout.ms": int(settings.session_timeout_seconds * 1000),
+        "heartbeat.interval.ms": int(min(3.0, settings.session_timeout_seconds / 3) * 1000),
+        "max.poll.interval.ms": int(max(settings.rebalance_timeout_seconds, settings.session_timeout_seconds) * 1000),
+        "queued.max.messages.kbytes": 1024,
+    }
+
+
+def topic(settings: KafkaSettings, *, letters: bool) -> dict[str, str]:
+    """What a topic is made with."""
+    hours = settings.dead_letter_retention_hours if letters else settings.retention_hours
+    return {
+        "max.message.bytes": str(settings.max_record_bytes + _FRAME_BYTES),
+        "retention.ms": str(int(hours * 3_600_000)),
+        "min.insync.replicas": str(settings.min_insync_replicas),
+        "cleanup.policy": "delete",
+    }

@@ -1,0 +1,259 @@
+"""A member of a consumer group: which partitions are ours, and commits that the group's generation fences.
+
+The member reads nothing: its partitions are paused in its own librdkafka consumer, whose thread only serves
+rebalances, and read by a `Fetcher`. So a partition that moves does not stall the others.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
+
+from logstream.bus.kafka import config
+from logstream.bus.kafka.admin import Admin, committed_of
+from logstream.bus.kafka.faults import Faults, error_of, started
+from logstream.bus.kafka.fetcher import Fetcher
+from logstream.bus.kafka.tails import read_at
+from logstream.bus.protocol import Committed, Journal, Message, RebalanceListener, Settled, Topic
+from logstream.errors import BusUnavailable, Conflict, Fenced, LogStreamError, NotFound
+from logstream.logs import get_logger
+from logstream.settings import KafkaSettings
+
+_POLL_SECONDS = 0.25
+_MAX_METADATA = 4_000
+"""Bytes; brokers take 4096 unless told otherwise (offset.metadata.max.bytes)."""
+
+
+class Member:
+    """`logstream.bus.protocol.Consumer` on Kafka. Used from one event loop."""
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        faults: Faults,
+        admin: Admin,
+        topic: Topic,
+        group: str,
+        *,
+        journal: Journal | None,
+        listener: RebalanceListener | None,
+        closed: Callable[["Member"], None],
+    ) -> None:
+        self._settings = settings
+        self._faults = faults
+        self._admin = admin
+        self._topic = topic
+        self._journal = journal
+        self._listener = listener
+        self._tell_closed = closed
+        self._loop = asyncio.get_running_loop()
+        self._owned: frozenset[int] = frozenset()
+        self._committing: dict[int, asyncio.Lock] = {}
+        self._telling = asyncio.Lock()
+        self._stop = False
+        self._log = get_logger("bus").bind(topic=topic.name)
+        self._fetcher = Fetcher(settings, faults, buffer_bytes=settings.read_buffer_bytes)
+        self._commits = ThreadPoolExecutor(4, thread_name_prefix="kafka-commit")
+        self._consumer: Consumer = started(
+            Consumer, config.client(settings, on_error=faults.note) | config.member(settings, group)
+        )
+        self._consumer.subscribe(
+            [topic.name], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
+        )  # fmt: skip
+        self._thread = threading.Thread(target=self._run, name="kafka-member", daemon=True)
+        self._thread.start()
+
+    @property
+    def topic(self) -> Topic:
+        return self._topic
+
+    def assignment(self) -> frozenset[int]:
+        return self._owned
+
+    # In the member's thread. librdkafka goes on with a rebalance when a callback returns.
+
+    def _run(self) -> None:
+        while not self._stop:
+            try:
+                message = self._consumer.poll(_POLL_SECONDS)
+            except (KafkaException, RuntimeError) as error:
+                if not self._stop:
+                    self._log.warning("kafka_group_fault", error=str(error))
+                continue
+            error = message.error() if message is not None else None
+            if error is not None:
+                self._log.warning("kafka_group_fault", reason=error.name(), error=error.str())
+
+    def _assigned(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        if partitions:
+            # A position is needed to be assigned; paused, nothing is read there.
+            consumer.incremental_assign([TopicPartition(p.topic, p.partition, OFFSET_END) for p in partitions])
+            consumer.pause(list(partitions))
+        self._wait_for(self._take({p.partition for p in partitions}))
+
+    def _revoked(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        self._wait_for(self._give({p.partition for p in partitions}, lost=False))
+        consumer.incremental_unassign(list(partitions))
+
+    def _lost(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        self._wait_for(self._give({p.partition for p in partitions}, lost=True))
+        consumer.incremental_unassign(list(partitions))
+
+    def _wait_for(self, coroutine: Any) -> None:
+        """Until the event loop has done it. No limit of our own: the group has one (rebalance_timeout_seconds)."""
+        try:
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        except RuntimeError:
+            coroutine.close()
+            return
+        try:
+            future.result()
+        except Exception:
+            self._log.exception("rebalance_listener_failed")
+
+    # In the event loop
+
+    async def _take(self, partitions: "set[int]") -> None:
+        async with self._telling:
+            if partitions and not self._owned:
+                await self._learn_topic()
+            ours = frozenset(partitions)
+            self._owned |= ours
+            self._log.info("partitions_assigned", partitions=sorted(ours), all=sorted(self._owned))
+            if ours and self._listener is not None and not self._stop:
+                await self._listener.assigned(ours)
+
+    async def _give(self, partitions: "set[int]", *, lost: bool) -> None:
+        async with self._telling:
+            gone = frozenset(partitions) & self._owned
+            if lost:
+                self._owned -= gone
+            self._log.info("partitions_revoked", partitions=sorted(gone), lost=lost)
+            try:
+                if gone and self._listener is not None and not self._stop:
+                    await self._listener.revoked(gone)
+            finally:
+                self._owned -= gone
+                await self._settle(gone)
+
+    async def _settle(self, partitions: frozenset[int]) -> None:
+        """Wait for commits under way, so that none comes after the partition was given away."""
+        for partition in partitions:
+            async with self._committing.setdefault(partition, asyncio.Lock()):
+                pass
+            if not self._stop:
+                try:
+                    await self._fetcher.forget((self._topic.name, partition))
+                except LogStreamError as error:
+                    self._log.warning("kafka_forget_failed", error=error.message)
+
+    async def _learn_topic(self) -> None:
+        try:
+            self._topic = (await self._admin.describe(self._topic.name)).topic
+        except LogStreamError as error:
+            self._log.warning("topic_not_described", error=error.message)
+
+    async def follow_topic(self, topic: Topic | None) -> None:
+        """Told what the topic is now; None when it is gone. What belonged to an earlier one is given up."""
+        if topic == self._topic or self._stop:
+            return
+        async with self._telling:
+            if topic is not None and topic.incarnation == self._topic.incarnation:
+                self._topic = topic
+                return
+            gone, self._owned = self._owned, frozenset()
+            self._log.error("topic_made_anew" if topic is not None else "topic_gone", partitions=sorted(gone))
+            if gone and self._listener is not None:
+                await self._listener.revoked(gone)
+            await self._settle(gone)
+            if topic is None:
+                # Should it come back, librdkafka assigns its partitions anew, or `follow_topic` hears of it.
+                self._topic = Topic(self._topic.name, 0, self._topic.partitions)
+                self._given_up = gone
+                return
+            self._topic = topic
+            back = frozenset(p for p in gone or self._given_up if p < topic.partitions)
+            self._given_up = frozenset()
+            self._owned = back
+            if back and self._listener is not None:
+                await self._listener.assigned(back)
+
+    _given_up: frozenset[int] = frozenset()
+
+    def _require(self, partition: int) -> None:
+        if self._stop:
+            raise BusUnavailable("the log is closed")
+        if not 0 <= partition < self._topic.partitions:
+            raise NotFound(f"there is no partition {partition} of topic {self._topic.name!r}")
+        if partition not in self._owned:
+            raise Fenced(f"{self._topic.name}/{partition} is not assigned to this member of the group")
+
+    async def committed(self, partition: int) -> Committed:
+        self._require(partition)
+        wanted = [TopicPartition(self._topic.name, partition)]
+        what = f"asking for the position in {self._topic.name}/{partition}"
+        [position] = await self._call(
+            what, lambda: self._consumer.committed(wanted, timeout=self._settings.request_timeout_seconds)
+        )
+        if position.error is not None:
+            raise self._faults.map(position.error, what)
+        return committed_of(position)
+
+    async def read(self, partition: int, offset: int, *, max_bytes: int, wait: float = 0.0) -> Sequence[Message]:
+        self._require(partition)
+        place = (self._topic.name, partition)
+        return await read_at(self._fetcher, self._admin, place, offset, max_bytes=max_bytes, wait=wait)
+
+    async def commit(self, partition: int, position: Committed, settled: Settled | None = None) -> None:
+        self._require(partition)
+        if len(position.metadata.encode()) > _MAX_METADATA:
+            raise Conflict(
+                f"a commit's metadata has at most {_MAX_METADATA} bytes", field="metadata", limit=_MAX_METADATA
+            )
+        async with self._committing.setdefault(partition, asyncio.Lock()):
+            await self._require_offset(partition, position.offset)
+            self._require(partition)
+            if settled is not None and self._journal is not None:
+                await self._journal.record(self._topic, partition, settled)
+                self._require(partition)
+            place = TopicPartition(self._topic.name, partition, position.offset, metadata=position.metadata)
+            what = f"committing {position.offset} of {self._topic.name}/{partition}"
+            for done in (
+                await self._call(what, lambda: self._consumer.commit(offsets=[place], asynchronous=False)) or ()
+            ):
+                if done.error is not None:
+                    raise self._faults.map(done.error, what)
+
+    async def _require_offset(self, partition: int, offset: int) -> None:
+        """Raises Conflict for a position beyond the end."""
+        cursor = self._fetcher.cursor((self._topic.name, partition))
+        if offset < 0 or cursor is None or offset > cursor.next:
+            [end] = await self._admin.ends(self._topic.name, [partition])
+            if not 0 <= offset <= end:
+                raise Conflict(
+                    f"offset {offset} of {self._topic.name}/{partition} cannot be committed: the end is {end}"
+                )
+
+    async def _call(self, what: str, call: Callable[[], Any]) -> Any:
+        try:
+            return await self._loop.run_in_executor(self._commits, call)
+        except KafkaException as failure:
+            error = error_of(failure)
+            raise (self._faults.map(error, what) if error else BusUnavailable(f"{what}: {failure}")) from failure
+        except RuntimeError as failure:
+            raise BusUnavailable(f"{what}: the log is closed") from failure
+
+    async def close(self) -> None:
+        """Leave the group, so that the others get our partitions at once."""
+        if self._stop:
+            return
+        self._stop = True
+        await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._consumer.close)
+        self._owned = frozenset()
+        await asyncio.to_thread(self._commits.shutdown)
+        await self._fetcher.close()
+        self._tell_closed(self)
