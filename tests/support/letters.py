@@ -4,14 +4,23 @@ from collections import Counter
 from collections.abc import Sequence
 
 from logstream.bus.header import Header, MalformedRecord, decode
-from logstream.bus.protocol import Bus, Message
+from logstream.bus.protocol import Bus, Journal, Message
 from logstream.clock import Clock
 from logstream.letters.format import LetterId
 from logstream.processor.letter import Letter
 from logstream.record import Batch, Record
+from logstream.settings import KafkaSettings
 from logstream.storage.block import decode as decode_block
 from logstream.storage.block import encode
 from logstream.stream import Stream
+
+
+async def open_kafka(bootstrap: str, clock: Clock, *, journal: Journal | None = None) -> Bus:
+    """A bus on a broker of tests."""
+    from logstream.bus.kafka import KafkaBus
+
+    settings = KafkaSettings(bootstrap_servers=bootstrap, partitions=1, replication_factor=1, min_insync_replicas=1)
+    return await KafkaBus.open(settings, clock, journal=journal)
 
 
 def letter(stream: Stream, clock: Clock, number: int, **changes: object) -> Letter:
@@ -39,7 +48,7 @@ async def records_of(bus: Bus, topic: str, partition: int = 0) -> list[Message]:
     found: list[Message] = []
     offsets = await bus.offsets(topic, partition)
     at = offsets.beginning
-    while at < offsets.end and (read := await bus.read(topic, partition, at, max_bytes=1 << 20)):
+    while at < offsets.end and (read := await bus.read(topic, partition, at, max_bytes=1 << 20, wait=2)):
         found += read
         at = read[-1].offset + 1
     return found

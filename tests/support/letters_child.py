@@ -80,7 +80,7 @@ async def open_bus(place: str) -> Bus:
         return await SqliteBus.open(bus_settings(Path(place)), SystemClock())
     from tests.support.letters import open_kafka
 
-    return await open_kafka(place.removeprefix("kafka://"))
+    return await open_kafka(place.removeprefix("kafka://"), SystemClock())
 
 
 async def main(place: str, name: str, point: str, nth: str) -> None:

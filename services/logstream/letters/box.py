@@ -16,6 +16,8 @@ from logstream.settings import MIB
 from logstream.stream import Stream
 
 _READ_BYTES = MIB
+READ_SECONDS = 2.0
+"""For a record that is there: on Kafka it may still be on its way."""
 _TOPIC_SECONDS = 30.0
 _READY_SECONDS = 10.0
 _MAX_CHAIN = 100
@@ -102,16 +104,15 @@ class LetterBox:
     async def _follow(self) -> None:
         await self._look_up()
         topic = self.topic
-        self._ends = [0] * topic.partitions
-        for partition, part in enumerate(self._parts):
-            offsets = await self._offsets(partition)
+        bounds = await asyncio.gather(*(self._offsets(partition) for partition in range(topic.partitions)))
+        self._ends = [offsets.end for offsets in bounds]
+        for part, offsets in zip(self._parts, bounds, strict=True):
             if offsets.end < part.next:
                 # The topic was made anew: what is known of it is of another one.
                 self._topic, self._looked = None, float("-inf")
                 await self._follow()
                 return
             part.forget(offsets.beginning)
-            self._ends[partition] = offsets.end
         for partition, part in enumerate(self._parts):
             await self._read(partition, part, self._ends[partition])
 
@@ -142,7 +143,7 @@ class LetterBox:
         while part.next < end:
             try:
                 messages = await self.bus.read(
-                    self.stream.dead_letter_topic, partition, part.next, max_bytes=_READ_BYTES
+                    self.stream.dead_letter_topic, partition, part.next, max_bytes=_READ_BYTES, wait=READ_SECONDS
                 )
             except OffsetOutOfRange as error:
                 if error.beginning <= part.next:
@@ -168,7 +169,9 @@ class LetterBox:
     async def message(self, partition: int, offset: int) -> Message | None:
         """One record of the topic; None when it is gone."""
         try:
-            found = await self.bus.read(self.stream.dead_letter_topic, partition, offset, max_bytes=1)
+            found = await self.bus.read(
+                self.stream.dead_letter_topic, partition, offset, max_bytes=1, wait=READ_SECONDS
+            )
         except OffsetOutOfRange:
             return None
         return found[0] if found and found[0].offset == offset else None
@@ -182,8 +185,9 @@ class LetterBox:
             dense = at + 1 < len(offsets) and offsets[at + 1] - offsets[at] < 8
             try:
                 read = await self.bus.read(
-                    self.stream.dead_letter_topic, partition, offsets[at], max_bytes=_READ_BYTES if dense else 1
-                )
+                    self.stream.dead_letter_topic, partition, offsets[at], max_bytes=_READ_BYTES if dense else 1,
+                    wait=READ_SECONDS,
+                )  # fmt: skip
             except OffsetOutOfRange:
                 read = ()
             found |= {message.offset: message for message in read if message.offset in wanted}

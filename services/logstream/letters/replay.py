@@ -19,7 +19,7 @@ from logstream.bus.header import Header, MalformedRecord
 from logstream.bus.protocol import Claim, Message, Published
 from logstream.clock import NS_PER_SECOND
 from logstream.errors import BusUnavailable, InvalidValue, LogStreamError, OffsetOutOfRange, Unavailable
-from logstream.letters.box import Found, LetterBox
+from logstream.letters.box import READ_SECONDS, Found, LetterBox
 from logstream.letters.edit import Changes, Material, Unreplayable, material
 from logstream.letters.format import Disposition, LetterId, chunks, claim_of, look
 from logstream.letters.index import State
@@ -398,7 +398,7 @@ class Replayer:
         later = 0
         while at < end and len(arrived) < len(keys) and later < _SURELY_LATER:
             try:
-                messages = await box.bus.read(box.stream.topic, target, at, max_bytes=_SCAN_BYTES)
+                messages = await box.bus.read(box.stream.topic, target, at, max_bytes=_SCAN_BYTES, wait=READ_SECONDS)
             except OffsetOutOfRange:
                 return None
             for message in messages:
