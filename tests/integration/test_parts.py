@@ -3,13 +3,17 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from tests.support.engine import EngineProcess
 
 from logstream.clock import ManualClock
-from logstream.query import parts
+from logstream.query import parts, rollup
+from logstream.query.analysis import Analysis, AnalysisReader
 from logstream.query.filter import LogFilter, matches
+from logstream.query.limits import QueryLimits
 from logstream.query.parts import PartTimes
 from logstream.query.period import Period
 from logstream.record import Batch, Record
@@ -136,3 +140,76 @@ async def _until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
         while not true():
             await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("query", ["", "service:a", "level:info", "-service:b"])
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [(-900, 9_000), (-899, 8_999), (-895, 2_960), (-840, 2_999), (0, 120), (17, 150), (1_000, 2_960), (-7_200, 14_399)],
+)
+async def test_minutes_that_a_range_cuts_are_counted_by_their_lines(
+    store: Store, query: str, start: int, end: int
+) -> None:
+    records = [record for part in RECORDS for record in part]
+    for offset in (0, 17, 18):
+        logs = LogFilter.of(query=query, start=start * SECOND + offset, end=end * SECOND + offset)
+        rows = await rollup.counted(
+            store, TABLE, logs, {"minute": "minute", "service": "service"}, bound={}, settings={}
+        )
+        assert rows is not None
+        found: Counter[tuple[int, str]] = Counter()
+        for minute, service, lines in rows:
+            found[minute, service] += lines
+        assert found == _wanted(logs, records)
+
+
+async def test_no_line_is_asked_for_its_time_where_all_lie_in_the_range(store: Store) -> None:
+    times = PartTimes(store, ManualClock(), min_rows=1)
+    period = Period(-900 * SECOND, 10_000 * SECOND)
+    assert times.covering(STREAM, period) is None, "nothing was looked at yet"
+    await times.look(STREAM)
+    names = times.covering(STREAM, period)
+    assert names is not None
+    assert len(names) == len(RECORDS)
+    assert times.covering(STREAM, Period(-899 * SECOND, period.end)) is None, "one part begins before"
+    small = PartTimes(store, ManualClock(), min_rows=3)
+    await small.look(STREAM)
+    assert small.covering(STREAM, period) is None, "of the smallest part no times are known"
+
+    asked = Analysis.of("red | stats count() by service", LogFilter(start=period.start, end=period.end))
+    records = [record for part in RECORDS for record in part]
+    statements: list[str] = []
+    query = store.query
+
+    async def watched(sql: str, *arguments: Any, **settings: Any) -> Any:
+        statements.append(sql)
+        return await query(sql, *arguments, **settings)
+
+    store.query = watched  # type: ignore[method-assign]
+    with ThreadPoolExecutor(1) as executor:
+        reader = AnalysisReader(store, QueryLimits(), executor, times)
+
+        async def counts() -> dict[str, int]:
+            statements.clear()
+            return dict((await reader.read(STREAM, asked, limit=10, now_ns=0)).rows)
+
+        red = Counter(record.service for record in records if record.message == "red")
+        assert await counts() == red
+        assert len(statements) == 2
+        assert "timestamp" not in statements[0]
+        # A part that came since the last look, with a line on either side of the end.
+        await _insert(store, 99, [Record(at * SECOND, "b", 3, "red", {}, "", "") for at in (9_999, 10_001)])
+        assert await counts() == red + Counter("b")
+        assert len(statements) == 3
+
+
+async def test_a_count_of_everything_in_a_minute_keeps_to_its_range(store: Store) -> None:
+    times = PartTimes(store, ManualClock(), min_rows=1)
+    await times.look(STREAM)
+    logs = LogFilter(start=241 * SECOND, end=259 * SECOND + 17)
+    assert rollup.source(TABLE, logs) is None, "no whole minute"
+    with ThreadPoolExecutor(1) as executor:
+        reader = AnalysisReader(store, QueryLimits(), executor, times)
+        answer = await reader.read(STREAM, Analysis.of("* | stats count()", logs), limit=10, now_ns=0)
+    records = [record for part in RECORDS for record in part]
+    assert answer.rows[0][0] == sum(_wanted(logs, records).values())

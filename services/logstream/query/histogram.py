@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from logstream.errors import InvalidValue
 from logstream.query import rollup
-from logstream.query.condition import Condition
 from logstream.query.filter import LogFilter
 from logstream.query.language import nodes, quantity
 from logstream.query.language.fields import grouping_sql
@@ -13,7 +13,6 @@ from logstream.query.language.sql import Parameters
 from logstream.query.limits import QueryLimits
 from logstream.query.logs import where
 from logstream.query.period import Period, within
-from logstream.query.together import together
 from logstream.query.values import ValueCounter, value_sql
 from logstream.record import LEVEL_LABELS
 from logstream.storage.schema import MINUTE_NS, TABLE
@@ -114,23 +113,32 @@ class HistogramReader:
         parameters = Parameters("v")
         table = f"{stream.database}.{TABLE}"
         kept = (by is None or by.column in ("service", "level")) and step % MINUTE_NS == 0
-        halves = rollup.halves(table, logs) if kept else None
         series = _series(by, names, parameters)
-        statements = [
-            _statement(table, logs, half, origin=first * step, step=step, series=series) for half in halves or (None,)
-        ]
-        answers = await together(
-            *(
-                self._store.query(sql, {**bound, **parameters.values}, settings=self._limits.settings)
-                for sql, bound in statements
-            )
-        )
+        bound = {**parameters.values, "origin": first * step, "step": step}
+        rows = None
+        if kept:
+            columns = {"bucket": _bucket("minute"), "series": series}
+            rows = await rollup.counted(self._store, table, logs, columns, bound=bound, settings=self._limits.settings)
+        if rows is None:
+            rows = await self._lines(table, logs, series, bound)
         filled = [Bucket((first + i) * step) for i in range(buckets)]
         totals: dict[str, int] = {}
-        for answer in answers:
-            for number, place, count in answer.rows:
-                _add(filled[number], place, count, names, totals)
+        for number, place, count in rows:
+            _add(filled[number], place, count, names, totals)
         return Histogram(step, tuple(sorted(totals, key=lambda name: (-totals[name], name))), filled, approximate)
+
+    async def _lines(
+        self, table: str, logs: LogFilter, series: str, bound: Mapping[str, object]
+    ) -> Sequence[tuple[Any, ...]]:
+        """(number of the bucket, number of the series, lines), counted line by line."""
+        condition = where(logs)
+        answer = await self._store.query(
+            f"SELECT {_bucket('toUnixTimestamp64Nano(timestamp)')} AS bucket, {series} AS series, count() "  # noqa: S608
+            f"FROM {table} WHERE {condition.sql} GROUP BY bucket, series",
+            {**condition.parameters, **bound},
+            settings=self._limits.settings,
+        )
+        return answer.rows
 
 
 def _add(bucket: Bucket, series: int, count: int, names: Sequence[str], totals: dict[str, int]) -> None:
@@ -164,23 +172,7 @@ def _series(by: nodes.Field | None, names: Sequence[str], parameters: Parameters
     return f"if({grouping.present}, {place}, toUInt8({_MISSING}))"
 
 
-def _statement(
-    table: str, logs: LogFilter, counts: Condition | None, *, origin: int, step: int, series: str
-) -> tuple[str, Mapping[str, object]]:
-    """Counts as (number of the bucket, number of the series, lines), with the values that are bound in it.
-
-    counts: the same lines as the roll-up has them, where it will do. origin: where bucket 0 begins, not after any of
-    the lines.
-    """
-    if counts is not None:
-        since, count, source, bound = "minute", "sum(lines)", counts.sql, counts.parameters
-    else:
-        condition = where(logs)
-        since, count, bound = "toUnixTimestamp64Nano(timestamp)", "count()", condition.parameters
-        source = f"{table} WHERE {condition.sql}"
+def _bucket(since: str) -> str:
+    """The number of the bucket of a time in ns since the epoch, which must not be before {origin}."""
     # The difference may exceed Int64, but not UInt64: it is never negative. Two small numbers make a small key.
-    sql = (
-        f"SELECT toUInt16(intDiv(toUInt64({since} - {{origin:Int64}}), {{step:UInt64}})) AS bucket, "  # noqa: S608
-        f"{series} AS series, {count} FROM {source} GROUP BY bucket, series"
-    )
-    return sql, {**bound, "origin": origin, "step": step}
+    return f"toUInt16(intDiv(toUInt64({since} - {{origin:Int64}}), {{step:UInt64}}))"

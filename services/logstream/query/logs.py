@@ -48,16 +48,16 @@ class LogReader:
         found: list[Record] = []
         sweep = Sweep(logs, limit=limit, now_ns=now_ns)
         while (window := sweep.window()) is not None:
-            lines = await self._window(stream, window, sweep.left)
+            lines = await self._window(stream, window, sweep.left, hints=sweep.hints)
             sweep.took(len(lines))
             found += lines
         return found
 
-    async def _window(self, stream: Stream, logs: LogFilter, limit: int) -> list[Record]:
+    async def _window(self, stream: Stream, logs: LogFilter, limit: int, *, hints: str) -> list[Record]:
         condition = where(logs)
         rows = await self._store.query(
             f"SELECT {_LINE} FROM {stream.database}.logs WHERE {condition.sql} ORDER BY {NEWEST_FIRST}, "  # noqa: S608
-            "partition DESC, offset DESC, row DESC LIMIT {limit:UInt32}",
+            f"partition DESC, offset DESC, row DESC LIMIT {{limit:UInt32}} {hints}",
             {**condition.parameters, "limit": limit},
             settings=self._limits.settings,
         )

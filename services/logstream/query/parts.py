@@ -13,6 +13,7 @@ from logstream.clock import Clock
 from logstream.errors import LogStreamError
 from logstream.query.condition import Condition
 from logstream.query.filter import LogFilter
+from logstream.query.language import nodes as n
 from logstream.query.language.sql import Parameters, filter_sql
 from logstream.query.logs import where
 from logstream.query.period import Period
@@ -29,15 +30,17 @@ _NEW_AT_ONCE = 16
 """Parts whose times are read in one refresh."""
 
 _PARTS = (
-    "SELECT name, hash_of_all_files FROM system.parts WHERE active AND database = {database:String} "
-    "AND table = {table:String} AND rows >= {rows:UInt64} ORDER BY rows DESC, name LIMIT {limit:UInt32}"
+    "SELECT name, hash_of_all_files, rows, count() OVER () FROM system.parts WHERE active "
+    "AND database = {database:String} AND table = {table:String} ORDER BY rows DESC, name LIMIT {limit:UInt32}"
 )
 
 
 @dataclass(slots=True)
 class _Known:
-    """hashes, times: by the name of the part; times are (first, last), ns since the epoch, both inclusive."""
+    """hashes, times: by the name of the part; times are (first, last), ns since the epoch, both inclusive. parts: how
+    many there were when they were looked at."""
 
+    parts: int = 0
     hashes: dict[str, str] = field(default_factory=dict)
     times: dict[str, tuple[int, int]] = field(default_factory=dict)
     looked_at: float | None = None
@@ -63,6 +66,18 @@ class PartTimes:
         """
         if self._store.distributed:
             return ()
+        return tuple(
+            name
+            for name, (first, last) in self._seen(stream).times.items()
+            if period.start <= first and last <= period.end
+        )
+
+    def covering(self, stream: Stream, period: Period) -> tuple[str, ...] | None:
+        """The names of all parts, if every line lay in `period` at the last look; see `beyond`."""
+        names = self.within(stream, period)
+        return names if names and len(names) == self._seen(stream).parts else None
+
+    def _seen(self, stream: Stream) -> _Known:
         known = self._known.setdefault(stream, _Known())
         now = self._clock.monotonic()
         stale = known.looked_at is None or now - known.looked_at > REFRESH_SECONDS
@@ -71,9 +86,7 @@ class PartTimes:
             task = asyncio.get_running_loop().create_task(self._look(stream), context=contextvars.Context())
             self._looking[stream] = task
             task.add_done_callback(lambda _: self._looking.pop(stream, None))
-        return tuple(
-            name for name, (first, last) in known.times.items() if period.start <= first and last <= period.end
-        )
+        return known
 
     async def close(self) -> None:
         """End what looks at the moment."""
@@ -85,10 +98,8 @@ class PartTimes:
     async def look(self, stream: Stream) -> None:
         """Look now. Raises StoreUnavailable."""
         known = self._known.setdefault(stream, _Known())
-        answer = await self._store.query(
-            _PARTS, {"database": stream.database, "table": TABLE, "rows": self._min_rows, "limit": MAX_PARTS}
-        )
-        hashes: dict[str, str] = dict(answer.rows)
+        answer = await self._store.query(_PARTS, {"database": stream.database, "table": TABLE, "limit": MAX_PARTS})
+        hashes: dict[str, str] = {name: found for name, found, rows, _ in answer.rows if rows >= self._min_rows}
         # A name may come again with other lines: after a restore, or in a table made anew.
         times = {name: known.times[name] for name, found in hashes.items() if known.hashes.get(name) == found}
         for name in [name for name in hashes if name not in times][:_NEW_AT_ONCE]:
@@ -97,6 +108,7 @@ class PartTimes:
                 times[name] = span
         known.hashes = {name: found for name, found in hashes.items() if name in times}
         known.times = times
+        known.parts = answer.rows[0][3] if answer.rows else 0
         known.looked_at = self._clock.monotonic()
 
     async def _look(self, stream: Stream) -> None:
@@ -137,14 +149,37 @@ def source(table: str, logs: LogFilter, parts: tuple[str, ...], columns: tuple[s
         return None
     parameters = Parameters("p")
     names = parameters.bind(list(parts), "Array(String)")
-    bounded = where(logs)
+    asked, bounded = filter_sql(logs.where, parameters), where(logs)
+    inside, outside = f"_part IN {names}", f"_part NOT IN {names}"
+    if logs.where != n.EVERYTHING:
+        # As hints they are held to when parts are chosen, and no line is asked again for the name of its part. Where
+        # nothing else is asked, the engine would count lines without them.
+        inside, outside = f"indexHint({inside})", f"indexHint({outside})"
+    halves = (f"{inside} AND {asked}", f"{outside} AND {bounded.sql}")
+    counts = " UNION ALL ".join(_count(table, half, columns) for half in halves)
+    return Condition(f"({counts})", {**bounded.parameters, **parameters.values})
+
+
+def unbounded(table: str, logs: LogFilter, columns: tuple[str, ...]) -> Condition:
+    """As `source`, of the lines of all time: for a table that `PartTimes.covering` says to lie within the range."""
+    parameters = Parameters("p")
+    return Condition(f"({_count(table, filter_sql(logs.where, parameters), columns)})", parameters.values)
+
+
+def beyond(table: str, parts: tuple[str, ...]) -> Condition:
+    """A SELECT that has a row if the table has others than `parts` now.
+
+    Parts never come back under a name they had. So what was counted before, of all time, was of `parts` if this has
+    none; whatever came in between is another part.
+    """
+    parameters = Parameters("p")
+    sql = f"SELECT 1 FROM {table} WHERE _part NOT IN {parameters.bind(list(parts), 'Array(String)')} LIMIT 1"  # noqa: S608
+    return Condition(sql, parameters.values)
+
+
+def _count(table: str, condition: str, columns: tuple[str, ...]) -> str:
     selected = ", ".join(
         f"{MINUTE} AS minute" if column == "minute" else column for column in (*columns, "count() AS lines")
     )
     group = f" GROUP BY {', '.join(columns)}" if columns else ""
-    halves = (
-        f"_part IN {names} AND {filter_sql(logs.where, parameters)}",
-        f"_part NOT IN {names} AND {bounded.sql}",
-    )
-    counts = " UNION ALL ".join(f"SELECT {selected} FROM {table} WHERE {half}{group}" for half in halves)  # noqa: S608
-    return Condition(f"({counts})", {**bounded.parameters, **parameters.values})
+    return f"SELECT {selected} FROM {table} WHERE {condition}{group}"  # noqa: S608

@@ -58,7 +58,7 @@ class SearchReader:
         lines: list[Line] = []
         sweep = Sweep(bounded, limit=limit + 1, now_ns=edge)
         while (window := sweep.window()) is not None:
-            found = await self._window(stream, [where(window), *conditions], sweep.left)
+            found = await self._window(stream, [where(window), *conditions], sweep.left, hints=sweep.hints)
             sweep.took(len(found))
             lines += found
         if len(lines) <= limit:
@@ -67,20 +67,32 @@ class SearchReader:
         begun = MIN_NS if bounded.start is None else bounded.start
         return Page(lines, PageCursor(stream_tag(stream), digest(logs), begun, lines[-1].place, taken))
 
-    async def _window(self, stream: Stream, conditions: Sequence[Condition], limit: int) -> list[Line]:
-        return await read_lines(self._store, stream, conditions, order=DESCENDING, limit=limit, limits=self._limits)
+    async def _window(self, stream: Stream, conditions: Sequence[Condition], limit: int, *, hints: str) -> list[Line]:
+        return await read_lines(
+            self._store, stream, conditions, order=DESCENDING, limit=limit, limits=self._limits, hints=hints
+        )
 
 
 async def read_lines(
-    store: Store, stream: Stream, conditions: Sequence[Condition], *, order: str, limit: int, limits: QueryLimits
+    store: Store,
+    stream: Stream,
+    conditions: Sequence[Condition],
+    *,
+    order: str,
+    limit: int,
+    limits: QueryLimits,
+    hints: str = "",
 ) -> list[Line]:
-    """The first `limit` lines in `order` (`DESCENDING` or `ASCENDING`) that meet all `conditions`."""
+    """The first `limit` lines in `order` (`DESCENDING` or `ASCENDING`) that meet all `conditions`.
+
+    hints: a SETTINGS clause, or nothing.
+    """
     parameters: dict[str, object] = {"limit": limit}
     for condition in conditions:
         parameters |= condition.parameters
     rows = await store.query(
         f"SELECT {LINE} FROM {stream.database}.logs WHERE {' AND '.join(c.sql for c in conditions)} "  # noqa: S608
-        f"ORDER BY {order} LIMIT {{limit:UInt32}}",
+        f"ORDER BY {order} LIMIT {{limit:UInt32}} {hints}",
         parameters,
         settings=limits.settings,
     )

@@ -10,7 +10,7 @@ from dataclasses import replace
 from logstream.query.filter import LogFilter
 from logstream.query.language import nodes as n
 from logstream.query.time import MIN_NS
-from logstream.storage.schema import pair
+from logstream.storage.schema import BUCKET_NS, pair
 
 FIRST_NS = 60 * 10**9
 """The width of the first window."""
@@ -24,11 +24,13 @@ _LETTERS = re.compile("[A-Za-z]+")
 class Sweep:
     """The windows of `logs`, which follow one another and together are `logs`.
 
-    left: how many lines are still wanted. now_ns: where the first window lies, unless `logs` ends before.
+    left: how many lines are still wanted. hints: for the statement that asks for the last window, a SETTINGS clause or
+    nothing. now_ns: where the first window lies, unless `logs` ends before.
     """
 
     def __init__(self, logs: LogFilter, *, limit: int, now_ns: int) -> None:
         self.left = limit
+        self.hints = ""
         self._logs = logs
         self._oldest = MIN_NS if logs.start is None else logs.start
         self._end = logs.end
@@ -46,9 +48,21 @@ class Sweep:
         # A rest smaller than this window is not worth a question of its own.
         if self._at_once or start <= self._oldest + self._width:
             self._done = True
-            return replace(self._logs, end=self._end)
+            return self._hinted(replace(self._logs, end=self._end))
         window = replace(self._logs, start=start, end=self._end)
         self._edge = self._end = start - 1
+        return self._hinted(window)
+
+    def _hinted(self, window: LogFilter) -> LogFilter:
+        start = self._oldest if window.start is None else window.start
+        if self._at_once:
+            # Next to nothing is left: reading in order and step by step has nothing to spare.
+            self.hints = "SETTINGS optimize_read_in_order = 0, use_skip_indexes_on_data_read = 0"
+        elif window.end is not None and window.end - start <= BUCKET_NS:
+            # Within a bucket lines are ordered by service first, so that all are read anyway.
+            self.hints = "SETTINGS optimize_read_in_order = 0"
+        else:
+            self.hints = ""
         return window
 
     def took(self, lines: int) -> None:

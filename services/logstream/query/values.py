@@ -8,17 +8,16 @@ most frequent are counted exactly by a second pass, so that only their choice is
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from logstream.errors import InvalidValue
 from logstream.query import rollup
-from logstream.query.condition import Condition
 from logstream.query.filter import LogFilter
 from logstream.query.language import nodes
 from logstream.query.language.fields import Grouping, grouping_sql, parse_field
 from logstream.query.language.sql import Parameters
 from logstream.query.limits import QueryLimits
 from logstream.query.logs import where
-from logstream.query.together import together
 from logstream.storage.schema import TABLE
 from logstream.storage.store import Store
 from logstream.stream import Stream
@@ -78,10 +77,14 @@ class ValueCounter:
 
     async def count(self, stream: Stream, logs: LogFilter, fields: Sequence[nodes.Field], *, limit: int) -> Counted:
         """The `limit` most frequent values of each of `fields`."""
-        if all(field.column in ("service", "level") for field in fields):
-            halves = rollup.halves(f"{stream.database}.{TABLE}", logs)
-            if halves is not None and fields:
-                return await self._from_counts(halves, fields, limit)
+        if fields and all(field.column in ("service", "level") for field in fields):
+            names = list(dict.fromkeys(field.column for field in fields))
+            rows = await rollup.counted(
+                self._store, f"{stream.database}.{TABLE}", logs, dict(zip(names, names, strict=True)), bound={},
+                settings=self._limits.settings,
+            )  # fmt: skip
+            if rows is not None:
+                return _from_counts(rows, names, fields, limit)
         wanted = limit * _CANDIDATES
         total = 0
         first: list[FieldValues] = []
@@ -96,32 +99,6 @@ class ValueCounter:
             for i, exact in zip(many, second, strict=True):
                 first[i] = replace(first[i], values=exact.values, approximate=True)
         return Counted(total, tuple(replace(found, values=found.values[:limit]) for found in first))
-
-    async def _from_counts(self, halves: Sequence[Condition], fields: Sequence[nodes.Field], limit: int) -> Counted:
-        """As `count`, from the roll-up: of services and levels, exact."""
-        names = ", ".join(dict.fromkeys(field.column for field in fields))
-        answers = await together(
-            *(
-                self._store.query(
-                    f"SELECT {names}, sum(lines) FROM {half.sql} GROUP BY {names}",  # noqa: S608
-                    half.parameters,
-                    settings=self._limits.settings,
-                )
-                for half in halves
-            )
-        )
-        places = {name: place for place, name in enumerate(dict.fromkeys(field.column for field in fields))}
-        counts: list[Counter[str]] = [Counter() for _ in fields]
-        for answer in answers:
-            for *values, lines in answer.rows:
-                for counter, field in zip(counts, fields, strict=True):
-                    counter[str(values[places[field.column]])[:VALUE_CHARACTERS]] += lines
-        found = []
-        for counter in counts:
-            missing = counter.pop("", 0)
-            frequent = sorted(counter.items(), key=lambda one: (-one[1], one[0].encode()))
-            found.append(FieldValues(tuple(frequent[:limit]), len(counter), missing, approximate=False))
-        return Counted(counts[0].total() + found[0].missing, tuple(found))
 
     async def _pass(
         self, stream: Stream, logs: LogFilter, fields: Sequence[tuple[nodes.Field, Sequence[str] | None]], limit: int
@@ -150,3 +127,20 @@ class ValueCounter:
         for values, distinct, lines in zip(cells[::3], cells[1::3], cells[2::3], strict=True):
             found.append(FieldValues(tuple(values), distinct, total - lines, approximate=False))
         return total, found
+
+
+def _from_counts(
+    rows: Sequence[tuple[Any, ...]], names: Sequence[str], fields: Sequence[nodes.Field], limit: int
+) -> Counted:
+    """What `ValueCounter.count` gives, from values of the columns `names` and lines; exact."""
+    counts: list[Counter[str]] = [Counter() for _ in fields]
+    places = [names.index(field.column) for field in fields]
+    for row in rows:
+        for counter, place in zip(counts, places, strict=True):
+            counter[str(row[place])[:VALUE_CHARACTERS]] += row[-1]
+    found = []
+    for counter in counts:
+        missing = counter.pop("", 0)
+        frequent = sorted(counter.items(), key=lambda one: (-one[1], one[0].encode()))
+        found.append(FieldValues(tuple(frequent[:limit]), len(counter), missing, approximate=False))
+    return Counted(counts[0].total() + found[0].missing, tuple(found))

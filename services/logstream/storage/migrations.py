@@ -24,6 +24,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(1, "logs", (schema.CREATE_LOGS,)),
     Migration(2, "indexes", schema.ADD_INDEXES),
     Migration(3, "journal", (schema.CREATE_JOURNAL, schema.CREATE_JOURNAL_CLAIMS)),
+    Migration(4, "minute times", schema.ADD_MINUTE_TIMES),
 )
 
 PREPARE: tuple[str, ...] = (

@@ -161,3 +161,15 @@ TTL day + toIntervalDay(8)
 SETTINGS ttl_only_drop_parts = 1, fsync_after_insert = 1, fsync_part_directory = 1, auto_statistics_types = ''
 """
 """Claims of the records of a settled range that begins at `first`; kept longer than topics usually keep records."""
+
+ADD_MINUTE_TIMES = (
+    f"""
+ALTER TABLE {{database}}.logs
+    ADD PROJECTION IF NOT EXISTS minute_times
+    (SELECT {MINUTE} AS minute, service, level, count(), min(timestamp), max(timestamp) GROUP BY minute, service, level)
+""",
+    "ALTER TABLE {database}.logs MATERIALIZE PROJECTION IF EXISTS minute_times SETTINGS mutations_sync = 0",
+    # All of it is in the other one, which earlier releases use as well.
+    "ALTER TABLE {database}.logs DROP PROJECTION IF EXISTS minutes SETTINGS mutations_sync = 0",
+)
+"""Counts per minute that say which of its lines come first and last: whether a range cuts a minute at all."""
