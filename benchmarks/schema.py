@@ -65,7 +65,7 @@ def _without(*indexes: str) -> Edit:
 class Variant:
     """What differs from the product: `edits` of its CREATE TABLE, `inserts` among its settings of an INSERT.
 
-    without: what is left out of `schema.ADD_INDEXES`: words, pairs, traces, minutes.
+    without: what is left out of the indexes: words, pairs, traces, minutes, minute_times.
     """
 
     edits: tuple[Edit, ...] = ()
@@ -112,8 +112,8 @@ VARIANTS: dict[str, Variant] = {
     ),
     "no words": Variant(without=("words",)),
     "no pairs": Variant(without=("pairs",)),
-    "no roll-up": Variant(without=("minutes",)),
-    "filters only": Variant(without=("words", "pairs", "traces", "minutes")),
+    "no roll-up": Variant(without=("minutes", "minute_times")),
+    "filters only": Variant(without=("words", "pairs", "traces", "minutes", "minute_times")),
 }  # fmt: skip
 
 QUERIES: dict[str, str] = {
@@ -172,7 +172,7 @@ class Run:
         for edit in variant.edits:
             sql = edit(sql)
         self.connection.query(sql)
-        for statement in schema.ADD_INDEXES:
+        for statement in (*schema.ADD_INDEXES, *schema.ADD_MINUTE_TIMES):
             if "MATERIALIZE PROJECTION" not in statement and not any(
                 f"EXISTS {name} " in statement for name in variant.without
             ):
