@@ -6,20 +6,25 @@ sent is parsed by the engine below, and held against files in `tests/unit/test_s
 
 import itertools
 import re
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
 
 import pytest
 from tests.integration.test_store import NOW_NS, count, record, sealed
 from tests.support.clusters import FORMS, statements
 from tests.support.engine import EngineProcess
 from tests.support.engine_cluster import CLUSTER, ClusterEngine
+from tests.support.processor import publish, records, running
 
+from logstream.bus.protocol import Claimed, Outcome, Settled, Topic
 from logstream.errors import Conflict, InvalidValue, StoreUnavailable
 from logstream.query.filter import LogFilter
 from logstream.query.logs import LogReader
 from logstream.settings import StoreSettings
 from logstream.storage import schema
 from logstream.storage.cluster import DDL_SETTINGS, READ_SETTINGS, insert_settings
+from logstream.storage.journal import make_journal
 from logstream.storage.migrations import MIGRATIONS
 from logstream.storage.store import Store
 from logstream.stream import Stream, make_stream
@@ -135,6 +140,29 @@ async def test_what_was_acknowledged_is_read_from_every_replica(store: Store, st
     )
     assert answer.rows == [(len(MIGRATIONS),)]
     assert store.acknowledged(table) != table
+
+
+async def test_the_journal_is_read_from_every_replica(store: Store, stream: Stream) -> None:
+    journal = make_journal(store)
+    topic = Topic(stream.topic, 7, 4)
+    for first, last in ((0, 4), (5, 9), (5, 9)):
+        claim = Claimed(bytes([first]) * 16, b"f" * 16, time.time_ns())
+        await journal.record(topic, 3, Settled(first, last, {("k1", 5): Outcome(3, 1, 0)}, [claim]))
+    assert await make_journal(store).totals(topic, None, None) == {"k1": Outcome(6, 2, 0)}
+    assert len(set(await journal.claims(topic, 3, 0))) == 2
+
+
+async def test_the_processor_stores_lines_and_buries_the_bad(store: Store, stream: Stream, tmp_path: Path) -> None:
+    await store.command(
+        f"ALTER TABLE {stream.database}.logs_local ADD CONSTRAINT poison CHECK message NOT LIKE '%7-11'"
+    )
+    async with running(tmp_path / "bus", "", stream, store=store, journalled=True) as run:
+        for seed in range(10):
+            await publish(run.bus, stream, records(20, seed=seed))
+        await run.settled()
+        assert await run.scalar("count()") == 199
+        entry = (await run.ledger())["key1"]
+        assert (entry.stored, entry.dead_lettered) == (199, 1)
 
 
 async def test_retention_is_the_local_tables(store: Store, stream: Stream) -> None:

@@ -49,12 +49,20 @@ class MortalStore(Store):
 
     fuse: Fuse
 
-    async def insert(self, stream: Stream, parts: Sequence[bytes | memoryview], *, rows: int, token: str) -> None:
+    async def insert(
+        self,
+        stream: Stream,
+        parts: Sequence[bytes | memoryview],
+        *,
+        rows: int,
+        token: str,
+        partition: int | None = None,
+    ) -> None:
         if self.fuse.passes("planned"):
             die()
         if self.fuse.passes("inserting"):
             threading.Timer(0.004, die).start()
-        await super().insert(stream, parts, rows=rows, token=token)
+        await super().insert(stream, parts, rows=rows, token=token, partition=partition)
         if self.fuse.passes("inserted"):
             die()
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from logstream.bus.header import Segment
 from logstream.processor.plan import Plan
-from logstream.storage.schema import TABLE
 from logstream.storage.store import Store
 from logstream.stream import Stream
 
@@ -26,25 +25,20 @@ def keys_between(segments: Sequence[Segment], first: int, last: int) -> list[tup
 
 async def contains(store: Store, stream: Stream, plan: Plan) -> bool:
     """Whether any of the rows of a plan within one record is stored. Raises LogStreamError."""
-    found = await store.query(
-        f"SELECT 1 FROM {stream.database}.{TABLE} WHERE incarnation = {{incarnation:UInt32}}"  # noqa: S608
-        " AND partition = {partition:UInt16} AND offset = {offset:UInt64}"
-        " AND row BETWEEN {first:UInt32} AND {last:UInt32} LIMIT 1",
-        {
-            "incarnation": plan.incarnation, "partition": plan.partition, "offset": plan.first,
-            "first": plan.first_row, "last": plan.last_row,
-        },
-        settings={"use_query_condition_cache": 0},
+    assert plan.first_row is not None
+    assert plan.last_row is not None
+    return await store.contains(
+        stream, incarnation=plan.incarnation, partition=plan.partition, first=plan.first, last=plan.last,
+        rows=(plan.first_row, plan.last_row),
     )  # fmt: skip
-    return bool(found.rows)
 
 
 async def stored_by_key(
     store: Store, stream: Stream, *, incarnation: int, partition: int, offset: int
 ) -> dict[str, int]:
     """Rows of one bus record that are stored, by key id. Raises LogStreamError."""
-    found = await store.query(
-        f"SELECT key_id, count() FROM {stream.database}.{TABLE} WHERE incarnation = {{incarnation:UInt32}}"  # noqa: S608
+    found = await store.query_acknowledged(
+        f"SELECT key_id, uniqExact(row) FROM {_lines(store, stream)} WHERE incarnation = {{incarnation:UInt32}}"  # noqa: S608
         " AND partition = {partition:UInt16} AND offset = {offset:UInt64} GROUP BY key_id",
         {"incarnation": incarnation, "partition": partition, "offset": offset},
         settings={"use_query_condition_cache": 0},
@@ -54,8 +48,8 @@ async def stored_by_key(
 
 async def last_stored(store: Store, stream: Stream, *, incarnation: int, partition: int) -> int | None:
     """The highest offset of which rows are stored. Raises LogStreamError."""
-    found = await store.query(
-        f"SELECT count(), max(offset) FROM {stream.database}.{TABLE} WHERE incarnation = {{incarnation:UInt32}}"  # noqa: S608
+    found = await store.query_acknowledged(
+        f"SELECT count(), max(offset) FROM {_lines(store, stream)} WHERE incarnation = {{incarnation:UInt32}}"  # noqa: S608
         " AND partition = {partition:UInt16}",
         {"incarnation": incarnation, "partition": partition},
         settings={"use_query_condition_cache": 0},
@@ -66,8 +60,8 @@ async def last_stored(store: Store, stream: Stream, *, incarnation: int, partiti
 
 async def stored_between(store: Store, stream: Stream, plan: Plan) -> Counter[tuple[str, int]]:
     """Stored rows of a plan's records by key id and minute of arrival. Raises LogStreamError."""
-    found = await store.query(
-        f"SELECT key_id, {_MINUTE} AS minute, count() FROM {stream.database}.{TABLE}"  # noqa: S608
+    found = await store.query_acknowledged(
+        f"SELECT key_id, {_MINUTE} AS minute, uniqExact(offset, row) FROM {_lines(store, stream)}"  # noqa: S608
         " WHERE incarnation = {incarnation:UInt32} AND partition = {partition:UInt16}"
         " AND offset BETWEEN {first:UInt64} AND {last:UInt64}"
         " GROUP BY key_id, minute",
@@ -75,3 +69,8 @@ async def stored_between(store: Store, stream: Stream, plan: Plan) -> Counter[tu
         settings={"use_query_condition_cache": 0},
     )
     return Counter({(key_id, minute): count for key_id, minute, count in found.rows})
+
+
+def _lines(store: Store, stream: Stream) -> str:
+    """What follows FROM. On a cluster a row comes once a replica: count what is unique."""
+    return store.acknowledged(store.local(stream))

@@ -228,7 +228,7 @@ class Worker:
             if doubtful and await self.contains(plan):
                 return True
             started = time.perf_counter()
-            await self.store.insert(self.stream, parts, rows=count, token=plan.token)
+            await self.store.insert(self.stream, parts, rows=count, token=plan.token, partition=plan.partition)
             metrics.PROCESSOR_INSERT_SECONDS.observe(time.perf_counter() - started)
             metrics.PROCESSOR_INSERT_ROWS.observe(count)
             return True
