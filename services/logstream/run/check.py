@@ -1,6 +1,7 @@
 """`--check-connections`: whether what a process needs can be reached. Nothing is made or changed."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -19,6 +20,8 @@ _SECONDS = 10.0
 
 def check(settings: ProcessSettings) -> dict[str, str]:
     """What could not be reached, by its name in /readyz, and why."""
+    # Clients say the same again and again while they try.
+    logging.getLogger().addHandler(logging.NullHandler())
     return asyncio.run(_check(settings))
 
 

@@ -29,6 +29,11 @@ async def main(settings: CollectorProcess) -> None:
             accounts = await dependencies.open_accounts(settings.auth, clock, process.readiness, stop)
             stack.push_async_callback(accounts.close)
             gate = await dependencies.open_gate(accounts, process.readiness, stop)
+            if settings.run.bus == "sqlite" and settings.run.create_missing:
+                # Elsewhere the processor does; here nobody else has the folder while this process runs.
+                for stream in gate.current():
+                    await bus.create_topic(stream.topic)
+                    await bus.create_topic(stream.dead_letter_topic)
             quota = QuotaLimiter(clock)
             shared = SharedQuotas(accounts.database, quota, clock)
             freeze()
