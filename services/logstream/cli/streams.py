@@ -147,7 +147,7 @@ def delete_stream(
         raise Failure(f"that is not '{name}': nothing was deleted", status=2)
     with person(context, api_key, api_url) as api:
         api.request("DELETE", _path(name), params={"confirm": confirm})
-    output.write(f"stream {name} is deleted; its logs are removed within a minute")
+    output.write(f"stream {name} is deleted; its keys have stopped")
 
 
 def _path(name: str) -> str:
