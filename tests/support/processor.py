@@ -7,13 +7,16 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from logstream import processor
-from logstream.bus.header import Header, segments_of
-from logstream.bus.protocol import Bus, Claim, LedgerEntry, Published
+from logstream.bus.header import NO_KEY, Header, segments_of
+from logstream.bus.protocol import Bus, Claim, Committed, Consumer, LedgerEntry, Published, RebalanceListener, Settled
 from logstream.bus.sqlite import SqliteBus
 from logstream.clock import Clock, SystemClock
+from logstream.errors import Fenced
+from logstream.processor import Deduplication, FixedStreams, Health
 from logstream.record import Batch, Record
 from logstream.settings import BusSettings, ProcessorSettings, StoreSettings
 from logstream.storage.block import encode
+from logstream.storage.journal import StoreJournal, make_journal
 from logstream.storage.store import Store
 from logstream.stream import Stream
 
@@ -49,15 +52,44 @@ async def publish(
     keys: Sequence[tuple[str, int]] | None = None,
     received_at: int | None = None,
     claim: Claim | None = None,
+    carried: Claim | None = None,
     payload: bytes | None = None,
 ) -> Published:
-    """One bus record of `rows`, sent with the API key "key1" unless `keys` says otherwise."""
+    """One bus record of `rows`, sent with the API key "key1" unless `keys` says otherwise.
+
+    carried: a claim that stands in the record only, so that the bus takes repeats, as Kafka does.
+    """
     times = [r.timestamp for r in rows]
     header = Header(
         len(rows), SystemClock().now_ns() if received_at is None else received_at, min(times), max(times),
         segments_of(keys or [("key1", len(rows))]),
+        idempotency_key=carried.key if carried else NO_KEY, fingerprint=carried.fingerprint if carried else NO_KEY,
     )  # fmt: skip
     return await bus.publish(stream.topic, header, payload or encode(Batch.of(rows)), claim=claim)
+
+
+class JournalledBus(SqliteBus):
+    """The embedded log with a journal, as Kafka has: claims are not looked at when records come in.
+
+    lost: a commit is recorded in the journal, and then the process is thought to die, once.
+    """
+
+    journal: StoreJournal
+    lost = False
+
+    async def consumer(self, topic: str, group: str, *, listener: RebalanceListener | None = None) -> Consumer:  # type: ignore[override]
+        consumer = await super().consumer(topic, group, listener=listener)
+        commit = consumer.commit
+
+        async def recorded(partition: int, position: Committed, settled: Settled | None = None) -> None:
+            if settled is not None:
+                await self.journal.record(consumer.topic, partition, settled)
+                if self.lost:
+                    raise Fenced("lost between journal and commit")
+            await commit(partition, position, settled)
+
+        consumer.commit = recorded  # type: ignore[method-assign]
+        return consumer
 
 
 class Running:
@@ -95,21 +127,36 @@ async def running(
     settings: ProcessorSettings | None = None,
     clock: Clock | None = None,
     store: Store | None = None,
+    journalled: bool = False,
+    window_seconds: float = 3600.0,
+    others: Sequence[Stream] = (),
+    health: Health | None = None,
+    partitions: int = 1,
     **bus_changes: object,
 ) -> AsyncIterator[Running]:
-    """Log, processor and table of `stream`, until the block is left; then stopped as a process would be."""
+    """Log, processor and table of `stream`, until the block is left; then stopped as a process would be.
+
+    journalled: repeats are left to the processor. others: further streams that it serves.
+    """
     clock = clock or SystemClock()
-    bus = await SqliteBus.open(bus_settings(bus_path, **bus_changes), clock)
     store = store or await Store.connect(StoreSettings(url=url, insert_timeout_seconds=20))
+    kind = JournalledBus if journalled else SqliteBus
+    bus = await kind.open(bus_settings(bus_path, **bus_changes), clock)
+    deduplication = None
+    if isinstance(bus, JournalledBus):
+        bus.journal = make_journal(store)
+        deduplication = Deduplication(bus.journal, window_seconds)
     stop = asyncio.Event()
     task: asyncio.Task[None] | None = None
     try:
-        await bus.create_topic(stream.topic)
+        for each in (stream, *others):
+            await bus.create_topic(each.topic, partitions=partitions)
         task = asyncio.create_task(
             processor.serve(
-                settings or processor_settings(), bus=bus, store=store, streams=[stream], clock=clock, stop=stop
+                settings or processor_settings(), bus=bus, store=store, streams=FixedStreams([stream, *others]),
+                clock=clock, stop=stop, deduplication=deduplication, health=health,
             )
-        )
+        )  # fmt: skip
         yield Running(bus, store, stream)
     finally:
         stop.set()

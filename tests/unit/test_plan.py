@@ -106,8 +106,8 @@ def test_other_metadata_is_refused(metadata: str) -> None:
 
 def test_a_message_becomes_an_item_whatever_it_holds() -> None:
     header = Header(2, DAY_NS, 0, 0, (Segment("k", 2),))
-    good = item_of(Message(0, 7, encode(header, b"body")))
-    assert (good.offset, good.header, good.payload, good.rows, good.reason) == (7, header, b"body", 2, "")
+    good = item_of(Message(0, 7, encode(header, b"body" * 20)))
+    assert (good.offset, good.header, good.payload, good.rows, good.reason) == (7, header, b"body" * 20, 2, "")
     letter = Header(1, 0, 0, 0, (Segment("k", 1),), kind=Kind.DEAD_LETTER)
     for value in (b"", b"rubbish", encode(letter, b"{}")):
         bad = item_of(Message(0, 8, value))
