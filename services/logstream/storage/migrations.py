@@ -1,8 +1,13 @@
 """Versioned changes to a stream's database, applied in order and recorded in the database itself.
 
-Rules: a version once released never changes; a change only adds (tables, columns with defaults, indexes), so
-that the previous release keeps working on the new schema; every statement can be run twice, because a process
-may die between a statement and its record.
+Rules:
+- A version once released never changes.
+- A change expands: it only adds (tables, columns with defaults, indexes), so that the previous release keeps working
+  on the new schema, and an upgrade can be rolled back. What nobody uses any more is taken away a release later.
+- One statement a version, so that what is recorded is what was done. ClickHouse has no transactions over statements.
+- Every statement can be run twice, at the same time even: a process may die between a statement and its record, and
+  several may migrate at once.
+- Statements are written for one server, in forms that `logstream.storage.cluster` knows how to write for many.
 """
 
 from collections.abc import Sequence

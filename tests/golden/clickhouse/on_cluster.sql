@@ -89,5 +89,13 @@ ORDER BY (incarnation, partition, first)
 TTL day + toIntervalDay(8)
 SETTINGS ttl_only_drop_parts = 1, fsync_after_insert = 1, fsync_part_directory = 1, auto_statistics_types = '';
 
+ALTER TABLE logstream_local_web_0badc0de.logs_local ON CLUSTER 'logs'
+    ADD PROJECTION IF NOT EXISTS minute_times
+    (SELECT toUnixTimestamp64Nano(timestamp) - positiveModulo(toUnixTimestamp64Nano(timestamp), 60000000000) AS minute, service, level, count(), min(timestamp), max(timestamp) GROUP BY minute, service, level);
+
+ALTER TABLE logstream_local_web_0badc0de.logs_local ON CLUSTER 'logs' MATERIALIZE PROJECTION IF EXISTS minute_times SETTINGS mutations_sync = 0;
+
+ALTER TABLE logstream_local_web_0badc0de.logs_local ON CLUSTER 'logs' DROP PROJECTION IF EXISTS minutes SETTINGS mutations_sync = 0;
+
 ALTER TABLE logstream_local_web_0badc0de.logs_local ON CLUSTER 'logs' MODIFY TTL least(greatest(timestamp, received_at), toDateTime64('2075-01-01 00:00:00', 9, 'UTC')) + toIntervalDay(7);
 
