@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.support.letters import letter, open_kafka, put, records_of, rows_of
+from tests.support.letters import Crash, Mortal, letter, open_kafka, put, records_of, rows_of
 
 from logstream.bus.protocol import Bus, Committed
 from logstream.bus.sqlite import SqliteBus
@@ -55,32 +55,7 @@ class World:
     async def crash(self, ids: list[LetterId], step: str, operation: Operation = ADMIN) -> None:
         """A replay that ends right before `step`."""
         with pytest.raises(Crash):
-            await _Mortal(self.process(), step).replay(ids, operation)
-
-
-class Crash(Exception):
-    """The process is gone."""
-
-
-class _Mortal(Replayer):
-    """Ends before the first row, after some rows, or before they are written down."""
-
-    def __init__(self, other: Replayer, step: str) -> None:
-        super().__init__(other._box, IngestLimits())
-        self._step = step
-
-    async def _send(self, partition, ready, claimed):  # type: ignore[no-untyped-def]
-        if self._step == "send":
-            raise Crash
-        if self._step == "some":
-            await super()._send(partition, dict(list(ready.items())[:2]), claimed)
-            raise Crash
-        return await super()._send(partition, ready, claimed)
-
-    async def _arrived(self, partition, arrived, claimed):  # type: ignore[no-untyped-def]
-        if self._step == "arrived":
-            raise Crash
-        await super()._arrived(partition, arrived, claimed)
+            await Mortal(self.process(), step).replay(ids, operation)
 
 
 STEPS = ("send", "some", "arrived")

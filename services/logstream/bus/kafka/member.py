@@ -5,15 +5,16 @@ rebalances, and read by a `Fetcher`. So a partition that moves does not stall th
 """
 
 import asyncio
+import contextlib
+import queue
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 
 from logstream.bus.kafka import config
-from logstream.bus.kafka.admin import Admin, committed_of
+from logstream.bus.kafka.admin import Admin
 from logstream.bus.kafka.faults import Faults, error_of, started
 from logstream.bus.kafka.fetcher import Fetcher
 from logstream.bus.kafka.tails import read_at
@@ -22,7 +23,8 @@ from logstream.errors import BusUnavailable, Conflict, Fenced, LogStreamError, N
 from logstream.logs import get_logger
 from logstream.settings import KafkaSettings
 
-_POLL_SECONDS = 0.25
+_POLL_SECONDS = 0.1
+"""How long a rebalance may wait to be noticed."""
 _MAX_METADATA = 4_000
 """Bytes; brokers take 4096 unless told otherwise (offset.metadata.max.bytes)."""
 
@@ -46,6 +48,7 @@ class Member:
         self._faults = faults
         self._admin = admin
         self._topic = topic
+        self._group = group
         self._journal = journal
         self._listener = listener
         self._tell_closed = closed
@@ -56,7 +59,7 @@ class Member:
         self._stop = False
         self._log = get_logger("bus").bind(topic=topic.name)
         self._fetcher = Fetcher(settings, faults, buffer_bytes=settings.read_buffer_bytes)
-        self._commits = ThreadPoolExecutor(4, thread_name_prefix="kafka-commit")
+        self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._consumer: Consumer = started(
             Consumer, config.client(settings, on_error=faults.note) | config.member(settings, group)
         )
@@ -78,14 +81,25 @@ class Member:
     def _run(self) -> None:
         while not self._stop:
             try:
-                message = self._consumer.poll(_POLL_SECONDS)
+                self._obey(_POLL_SECONDS)
+                message = self._consumer.poll(0)
             except (KafkaException, RuntimeError) as error:
                 if not self._stop:
                     self._log.warning("kafka_group_fault", error=str(error))
                 continue
-            error = message.error() if message is not None else None
-            if error is not None:
-                self._log.warning("kafka_group_fault", reason=error.name(), error=error.str())
+            fault = message.error() if message is not None else None
+            if fault is not None:
+                self._log.warning("kafka_group_fault", reason=fault.name(), error=fault.str())
+
+    def _obey(self, wait: float) -> None:
+        """Do what was asked for, and wait for the first of it."""
+        try:
+            command = self._commands.get(timeout=wait)
+            while True:
+                command()
+                command = self._commands.get_nowait()
+        except queue.Empty:
+            return
 
     def _assigned(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         if partitions:
@@ -109,10 +123,13 @@ class Member:
         except RuntimeError:
             coroutine.close()
             return
-        try:
-            future.result()
-        except Exception:
-            self._log.exception("rebalance_listener_failed")
+        # Commits of the partitions that are given up come meanwhile, and only this thread may make them.
+        future.add_done_callback(lambda _: self._commands.put(lambda: None))
+        while not future.done():
+            self._obey(_POLL_SECONDS)
+        failure = None if future.cancelled() else future.exception()
+        if failure is not None:
+            self._log.error("rebalance_listener_failed", error=repr(failure))
 
     # In the event loop
 
@@ -193,14 +210,7 @@ class Member:
 
     async def committed(self, partition: int) -> Committed:
         self._require(partition)
-        wanted = [TopicPartition(self._topic.name, partition)]
-        what = f"asking for the position in {self._topic.name}/{partition}"
-        [position] = await self._call(
-            what, lambda: self._consumer.committed(wanted, timeout=self._settings.request_timeout_seconds)
-        )
-        if position.error is not None:
-            raise self._faults.map(position.error, what)
-        return committed_of(position)
+        return (await self._admin.committed(self._topic.name, self._group, [partition]))[0]
 
     async def read(self, partition: int, offset: int, *, max_bytes: int, wait: float = 0.0) -> Sequence[Message]:
         self._require(partition)
@@ -238,8 +248,29 @@ class Member:
                 )
 
     async def _call(self, what: str, call: Callable[[], Any]) -> Any:
+        """`call` in the member's thread: librdkafka's binding lets no other one use the consumer."""
+        done: asyncio.Future[Any] = self._loop.create_future()
+
+        def settle(result: Any, failure: Exception | None) -> None:
+            if done.done():
+                return
+            if failure is None:
+                done.set_result(result)
+            else:
+                done.set_exception(failure)
+
+        def run() -> None:
+            result, failure = None, None
+            try:
+                result = call()
+            except Exception as error:
+                failure = error
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(settle, result, failure)
+
+        self._commands.put(run)
         try:
-            return await self._loop.run_in_executor(self._commits, call)
+            return await done
         except KafkaException as failure:
             error = error_of(failure)
             raise (self._faults.map(error, what) if error else BusUnavailable(f"{what}: {failure}")) from failure
@@ -251,9 +282,14 @@ class Member:
         if self._stop:
             return
         self._stop = True
-        await asyncio.to_thread(self._thread.join)
-        await asyncio.to_thread(self._consumer.close)
+        self._commands.put(lambda: None)
+        await asyncio.to_thread(self._leave)
         self._owned = frozenset()
-        await asyncio.to_thread(self._commits.shutdown)
         await self._fetcher.close()
         self._tell_closed(self)
+
+    def _leave(self) -> None:
+        self._thread.join()
+        # Also what came too late to be done: it is told so.
+        self._obey(0.01)
+        self._consumer.close()
