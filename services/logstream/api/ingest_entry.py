@@ -65,7 +65,7 @@ def path_item(ingest_url: str) -> dict[str, Any]:
             "content": {"application/json": {"schema": {"$ref": "#/components/schemas/IngestAnswer"}}},
         }
     }
-    for status, answer in errors(400, 401, 403, 408, 413, 415, 422, 429, 503).items():
+    for status, answer in errors(400, 401, 403, 404, 408, 413, 415, 422, 429, 503).items():
         responses[str(status)] = {
             "description": answer["description"],
             "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}},
