@@ -73,13 +73,13 @@ async def test_wrong_ids_are_named_and_unknown_ones_not_found(api: Api):
 
 async def poison(api: Api) -> None:
     """From now on the table refuses messages with "poison"."""
-    await api.store._command(
+    await api.store.command(
         f"ALTER TABLE {api.stream.database}.logs ADD CONSTRAINT p CHECK message NOT LIKE '%poison%'"
     )
 
 
 async def cure(api: Api) -> None:
-    await api.store._command(f"ALTER TABLE {api.stream.database}.logs DROP CONSTRAINT p")
+    await api.store.command(f"ALTER TABLE {api.stream.database}.logs DROP CONSTRAINT p")
 
 
 async def post(api: Api, what: str, **body: Any) -> dict[str, Any]:

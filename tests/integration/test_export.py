@@ -177,7 +177,7 @@ async def test_text_is_compressed_for_those_who_can_read_it(api: Api):
 async def fill(api: Api, rows: int) -> None:
     """Rows that only the engine makes so quickly; a multiple of 50,000."""
     for first in range(0, rows, 50_000):
-        await api.store._command(
+        await api.store.command(
             f"INSERT INTO {api.stream.database}.logs (timestamp, service, level, message, received_at, offset)"
             " SELECT fromUnixTimestamp64Nano(1700000040000000000 + toInt64(number) * 1000000, 'UTC'), 'bulk', 'info',"
             " concat('line ', toString(number), ' ', hex(randomString(100))), now64(9), number"
@@ -243,7 +243,7 @@ async def test_the_text_of_an_exception_is_never_passed_on(api: Api, name: str):
 
     async def kill() -> None:
         # As an operator would, from elsewhere.
-        await api.store._command(f"KILL QUERY WHERE position(query, '{api.stream.database}.logs') > 0 ASYNC")
+        await api.store.command(f"KILL QUERY WHERE position(query, '{api.stream.database}.logs') > 0 ASYNC")
 
     received = await broken(api, name, kill)
     assert len(received) > 100_000
@@ -343,7 +343,7 @@ async def _listed(api: Api) -> bool:
 
 
 async def test_an_error_before_the_first_line_is_an_answer(api: Api):
-    await api.store._command(f"DROP TABLE {api.stream.database}.logs")
+    await api.store.command(f"DROP TABLE {api.stream.database}.logs")
     for name in ("ndjson", "csv", "parquet"):
         answer = await api.get("/api/v1/export", format=name)
         assert answer.status_code == 500

@@ -80,23 +80,23 @@ class Parts(Table):
         old = len(POOL) * {"from before": 3, "side by side": 1}.get(self._layout, 0) // 3
         if old:
             for statement in ("DROP INDEX words", "DROP INDEX pairs", "DROP COLUMN pairs"):
-                await first._command(f"ALTER TABLE {self.name} {statement}")
-        await first._command(f"SYSTEM STOP MERGES {self.name}")
+                await first.command(f"ALTER TABLE {self.name} {statement}")
+        await first.command(f"SYSTEM STOP MERGES {self.name}")
         if old:
             await self._insert(first, 1, old)
             for sql in schema.ADD_INDEXES:
-                await first._command(sql.replace("{database}", self.stream.database))
+                await first.command(sql.replace("{database}", self.stream.database))
         rest = range(max(old, 1), len(POOL))
         half = len(rest) // 2
         await self._insert(first, rest.start, rest.start + half)
         if self._layout in ("merged", "side by side"):
-            await first._command(f"SYSTEM START MERGES {self.name}")
-            await first._command(f"OPTIMIZE TABLE {self.name} FINAL")
-            await first._command(f"SYSTEM STOP MERGES {self.name}")
+            await first.command(f"SYSTEM START MERGES {self.name}")
+            await first.command(f"OPTIMIZE TABLE {self.name} FINAL")
+            await first.command(f"SYSTEM STOP MERGES {self.name}")
         await self._insert(first, rest.start + half, rest.stop)
         if self._layout == "merged":
-            await first._command(f"SYSTEM START MERGES {self.name}")
-            await first._command(f"OPTIMIZE TABLE {self.name} FINAL")
+            await first.command(f"SYSTEM START MERGES {self.name}")
+            await first.command(f"OPTIMIZE TABLE {self.name} FINAL")
         return first
 
     async def _insert(self, store: Store, begin: int, end: int) -> None:

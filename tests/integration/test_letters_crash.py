@@ -48,13 +48,13 @@ async def make_table(url: str) -> tuple[Stream, Store]:
 async def test_replays_are_killed_between_any_two_steps(tmp_path: Path, engine: EngineProcess, seed: int) -> None:
     rng = random.Random(seed)
     stream, store = await make_table(engine.url)
-    await store._command(f"ALTER TABLE {stream.database}.logs ADD CONSTRAINT p CHECK message NOT LIKE 'poison%'")
+    await store.command(f"ALTER TABLE {stream.database}.logs ADD CONSTRAINT p CHECK message NOT LIKE 'poison%'")
     bus = tmp_path / "bus"
     async with running(bus, engine.url, stream) as run:
         await publish(run.bus, stream, records(LETTERS, message="poison"))
         await run.settled()
         assert (await run.ledger())["key1"].dead_lettered == LETTERS
-    await store._command(f"ALTER TABLE {stream.database}.logs DROP CONSTRAINT p")
+    await store.command(f"ALTER TABLE {stream.database}.logs DROP CONSTRAINT p")
     await store.close()
     killed = 0
     for point in (*rng.sample(POINTS[:5], k=5), *POINTS[5:]):

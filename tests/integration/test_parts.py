@@ -48,11 +48,11 @@ async def store(engine: EngineProcess) -> AsyncIterator[Store]:
     store = await Store.connect(StoreSettings(url=engine.url))
     await store.migrate(STREAM, retention_days=10_950)
     # Each INSERT stays a part of its own.
-    await store._command(f"SYSTEM STOP MERGES {TABLE}")
+    await store.command(f"SYSTEM STOP MERGES {TABLE}")
     for number, records in enumerate(RECORDS):
         await _insert(store, number, records)
     yield store
-    await store._command(f"DROP DATABASE {STREAM.database} SYNC")
+    await store.command(f"DROP DATABASE {STREAM.database} SYNC")
     await store.close()
 
 
@@ -102,8 +102,8 @@ async def test_counts_stay_right_whatever_happens_to_the_parts(store: Store, que
     late = [Record(at * SECOND, "b", 3, "red blue", {"n": "1"}, "", "") for at in (-10_000, start, end, 10_000)]
     await _insert(store, 99, late)
     assert await _count(store, logs, names) == _wanted(logs, records + late)
-    await store._command(f"SYSTEM START MERGES {TABLE}")
-    await store._command(f"OPTIMIZE TABLE {TABLE} FINAL")
+    await store.command(f"SYSTEM START MERGES {TABLE}")
+    await store.command(f"OPTIMIZE TABLE {TABLE} FINAL")
     # The names are those of parts that are gone.
     assert await _count(store, logs, names) == _wanted(logs, records + late)
 
@@ -114,8 +114,8 @@ async def test_it_looks_again_by_itself_and_forgets_parts_that_are_gone(store: S
     everything = Period(-(10**18), 10**18)
     assert times.within(STREAM, everything) == ()
     await _until(lambda: len(times.within(STREAM, everything)) == len(RECORDS))
-    await store._command(f"SYSTEM START MERGES {TABLE}")
-    await store._command(f"OPTIMIZE TABLE {TABLE} FINAL")
+    await store.command(f"SYSTEM START MERGES {TABLE}")
+    await store.command(f"OPTIMIZE TABLE {TABLE} FINAL")
     assert len(times.within(STREAM, everything)) == len(RECORDS)
     clock.advance(parts.REFRESH_SECONDS + 1)
     await _until(lambda: len(times.within(STREAM, everything)) == 1)

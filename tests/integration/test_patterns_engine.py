@@ -37,8 +37,8 @@ async def test_engine_and_python_make_the_same_shapes(engine: EngineProcess) -> 
     stream = make_stream("pattern-shapes")
     store = await Store.connect(StoreSettings(url=engine.url))
     try:
-        await store._command(f"CREATE DATABASE {stream.database}")
-        await store._command(CREATE_LOGS.format(database=stream.database))
+        await store.command(f"CREATE DATABASE {stream.database}")
+        await store.command(CREATE_LOGS.format(database=stream.database))
         source = block.Provenance(1_790_000_000 * 10**9, [("k", len(batch))], 1, 0, 0)
         await store.insert(stream, block.seal(block.encode(batch), len(batch), source), rows=len(batch), token="pool")
         shape = shape_sql("message")

@@ -114,7 +114,7 @@ async def test_a_range_ends_at_midnight(tmp_path: Path, engine: EngineProcess, s
 
 
 async def constrain(store: Store, stream: Stream, check: str) -> None:
-    await store._command(f"ALTER TABLE {stream.database}.logs ADD CONSTRAINT poison CHECK {check}")
+    await store.command(f"ALTER TABLE {stream.database}.logs ADD CONSTRAINT poison CHECK {check}")
 
 
 async def test_bad_rows_become_letters_and_their_neighbours_are_stored(
@@ -236,7 +236,7 @@ async def test_a_remembered_plan_is_finished_first(
     plan = await plan_by_hand(tmp_path / "bus", stream)
     store = await Store.connect(StoreSettings(url=engine.url))
     # The table forgets every token but the last, so only the question "is it stored?" can help.
-    await store._command(f"ALTER TABLE {stream.database}.logs MODIFY SETTING non_replicated_deduplication_window = 1")
+    await store.command(f"ALTER TABLE {stream.database}.logs MODIFY SETTING non_replicated_deduplication_window = 1")
     if stored:
         await store.insert(stream, by_hand(plan), rows=20, token=plan.token)
         await store.insert(stream, by_hand(Plan(1, 9, 50, 51)), rows=20, token="another")

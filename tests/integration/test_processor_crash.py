@@ -35,7 +35,7 @@ async def make_table(url: str, *, window: int | None = None) -> Stream:
     store = await Store.connect(StoreSettings(url=url))
     await store.migrate(stream, retention_days=3650)
     if window is not None:
-        await store._command(
+        await store.command(
             f"ALTER TABLE {stream.database}.logs MODIFY SETTING non_replicated_deduplication_window = {window}"
         )
     await store.close()

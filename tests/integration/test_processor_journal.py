@@ -59,7 +59,7 @@ async def test_a_range_recorded_again_or_late_counts_once(store: Store, topic: T
     await owner.record(topic, 0, settled(10, 19, a=2))
     await owner.record(topic, 0, settled(20, 29, a=4))
     if merged:
-        await store._command(f"OPTIMIZE TABLE {database(topic)}.journal FINAL")
+        await store.command(f"OPTIMIZE TABLE {database(topic)}.journal FINAL")
     for journal in (zombie, make_journal(store)):
         await journal.record(topic, 0, settled(10, 19, a=2))
     await owner.record(topic, 0, settled(20, 29, a=4))

@@ -107,7 +107,7 @@ async def test_bad_rows_of_a_keyed_record_are_letters_once(
     tmp_path: Path, engine: EngineProcess, stream: Stream
 ) -> None:
     async with running(tmp_path / "bus", engine.url, stream, journalled=True) as run:
-        await run.store._command(
+        await run.store.command(
             f"ALTER TABLE {stream.database}.logs ADD CONSTRAINT poison CHECK message NOT LIKE '%poison%'"
         )
         await send(run, "a", message="poison")
@@ -130,7 +130,7 @@ async def test_a_position_that_was_lost_is_found_in_the_data(
     with sqlite3.connect(tmp_path / "bus" / "log.db") as sql:
         sql.execute("UPDATE positions SET offset = 0, metadata = ''")
     async with running(tmp_path / "bus", engine.url, stream, journalled=True) as run:
-        await run.store._command(f"ALTER TABLE {stream.database}.journal DELETE WHERE last >= 4")
+        await run.store.command(f"ALTER TABLE {stream.database}.journal DELETE WHERE last >= 4")
         await publish(run.bus, stream, records(4, seed=6))
         await done(run, 7)
         assert await run.scalar("count()") == 28

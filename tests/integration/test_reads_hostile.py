@@ -114,7 +114,7 @@ async def test_other_methods_are_refused_or_answered_without_harm(api: Api) -> N
 @pytest.mark.parametrize("file", ["ndjson", "csv", "parquet"])
 async def test_exports_that_are_broken_off_leave_nothing(api: Api, file: str) -> None:
     table = f"{api.stream.database}.logs"
-    await api.store._command(
+    await api.store.command(
         f"INSERT INTO {table} (timestamp, service, message, received_at, row) SELECT"
         f" fromUnixTimestamp64Nano({BASE} + number, 'UTC'), 'bulk', repeat('x', 100), now64(9), number"
         " FROM numbers(200000)"

@@ -42,8 +42,8 @@ async def make_endless(api: Api) -> None:
         f"CAST({values.get(name, f'defaultValueOfTypeName({kind!r})')}, {kind!r}) AS {name}"
         for name, kind in ((name, kind.replace("'", '"')) for name, kind in columns.rows)
     ).replace('"', "\\'")
-    await api.store._command(f"DROP TABLE {table}")
-    await api.store._command(f"CREATE VIEW {table} AS SELECT {made} FROM numbers({ENDLESS})")
+    await api.store.command(f"DROP TABLE {table}")
+    await api.store.command(f"CREATE VIEW {table} AS SELECT {made} FROM numbers({ENDLESS})")
 
 
 async def until_read(api: Api) -> dict[str, Any]:

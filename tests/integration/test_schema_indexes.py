@@ -35,9 +35,9 @@ async def store(engine: EngineProcess) -> AsyncIterator[Store]:
         ),
         f"OPTIMIZE TABLE {TABLE} FINAL",
     ):
-        await store._command(sql)
+        await store.command(sql)
     yield store
-    await store._command(f"DROP DATABASE {DATABASE}")
+    await store.command(f"DROP DATABASE {DATABASE}")
     await store.close()
 
 

@@ -190,7 +190,7 @@ async def test_a_forged_cursor_with_a_good_checksum_shows_a_page_or_is_refused(a
 async def test_lines_of_an_earlier_log_are_there_and_those_of_a_later_one_are_not(api: Api):
     await api.store_all([Record(BASE + i, "web", 3, str(i)) for i in range(4)])
     table = f"{api.stream.database}.logs"
-    await api.store._command(
+    await api.store.command(
         f"INSERT INTO {table} (timestamp, service, message, received_at, incarnation, offset)"
         f" SELECT fromUnixTimestamp64Nano({BASE}, 'UTC'), 'web', 'earlier', now64(9), 7, 1000"
     )

@@ -59,7 +59,7 @@ async def test_old_and_far_future_rows_received_today_stay(store: Store, stream:
         await store.insert(
             stream, sealed([record(i, timestamp=timestamp)], offset=i, received_at=now), rows=1, token=str(i)
         )
-    await store._command(f"OPTIMIZE TABLE {stream.database}.logs FINAL")
+    await store.command(f"OPTIMIZE TABLE {stream.database}.logs FINAL")
     assert await count(store, stream) == 6
 
 

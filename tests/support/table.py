@@ -41,15 +41,15 @@ class Table:
         sealed = block.seal(block.encode(batch), len(batch), source)
         await store.insert(self.stream, sealed, rows=len(batch), token="all")
         if merged:
-            await store._command(f"OPTIMIZE TABLE {self.name} FINAL")
+            await store.command(f"OPTIMIZE TABLE {self.name} FINAL")
         return store
 
     async def _remake(self, store: Store, granularity: int) -> None:
         made = await store.query(f"SHOW CREATE TABLE {self.name}")
         create = str(made.rows[0][0]).replace("index_granularity = 8192", f"index_granularity = {granularity}")
         assert f"index_granularity = {granularity}" in create
-        await store._command(f"DROP TABLE {self.name} SYNC")
-        await store._command(create)
+        await store.command(f"DROP TABLE {self.name} SYNC")
+        await store.command(create)
 
     def query(self, sql: str, parameters: dict[str, object]) -> list[tuple[Any, ...]]:
         settings = {"use_query_condition_cache": 0}
@@ -74,6 +74,6 @@ class Table:
         return statement.columns, rows
 
     def close(self) -> None:
-        self._runner.run(self.store._command(f"DROP DATABASE {self.stream.database} SYNC"))
+        self._runner.run(self.store.command(f"DROP DATABASE {self.stream.database} SYNC"))
         self._runner.run(self.store.close())
         self._runner.close()
