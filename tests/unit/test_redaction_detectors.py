@@ -89,7 +89,7 @@ def test_what_is_found(name: str, before: str, after: str) -> None:
         "14111111111111111 is longer, as is 4111-1111-1111-1111-1",
         "x4111111111111111 and 4111111111111111x are names",
         "blk_4111111111111111 and blk_-4111111111111111 are blocks",
-        "0000000000000000 is a number",
+        "0000000000000000 is a number, as are 2000000000000006 and 2800000000000008",
         "icon@2x.png, getty@tty1.service, lodash@4.17.21, root@localhost",
         "v1.2.3.4, 1.3.6.1.4.1, 256.1.1.1, 1.2.3",
         "12:34:56, aa:bb:cc:dd:ee:ff, 00:11:22:33:44:55:66:77, std::string, ab::cd",

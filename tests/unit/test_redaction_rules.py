@@ -67,6 +67,15 @@ def test_metadata_is_named_by_key() -> None:
     assert kept.metadata == {"card.number": "[card]", "pan": "[card]", "page": CARD, "Pan": CARD}
 
 
+def test_values_under_telling_keys_are_findings_as_a_whole() -> None:
+    sent = [record(**{"user.password": "a b c", "n": "1"}), record(n="2"), record(token="null", authorization="x")]
+    redacted = redact(rules({"detector": "secret", "action": "drop"}, detectors=("all",)), *sent)
+    assert [kept.metadata for kept in redacted.decoded.batch] == [{"n": "1"}, {"n": "2"}, {"token": "null"}]
+    assert redacted.found == {"secret": 2}
+    elsewhere = rules({"detector": "secret", "fields": ["message", "metadata.user.*"]})
+    assert only(elsewhere, record(password="a b c")).metadata == {"password": "a b c"}
+
+
 def test_what_the_decoder_put_into_metadata_is_redacted_too() -> None:
     kept = only(rules(detectors=("all",)), record(**{"logstream.level": CARD, "logstream.truncated": "metadata.token"}))
     assert kept.metadata == {"logstream.level": "[card]", "logstream.truncated": "metadata.token"}

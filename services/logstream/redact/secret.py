@@ -95,8 +95,9 @@ _NO_SECRETS = frozenset({b"null", b"none", b"nil", b"true", b"false", b"undefine
 
 
 def is_no_secret(value: bytes) -> bool:
-    """Whether a value says only that there is, or is not, a secret."""
-    return value.lower() in _NO_SECRETS or not value.strip(b"*.xX- ")
+    """Whether a value says only that there is, or is not, a secret, or is masked already."""
+    masked = value.strip(b"*.xX- " if len(value) > 2 else b"*")
+    return not masked or value.lower() in _NO_SECRETS
 
 
 def _check_secret(data: bytes, start: int, end: int) -> tuple[int, int] | int:
