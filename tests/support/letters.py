@@ -5,11 +5,12 @@ from collections.abc import Sequence
 
 from logstream.bus.header import Header, MalformedRecord, decode
 from logstream.bus.protocol import Bus, Journal, Message
-from logstream.clock import Clock
+from logstream.clock import NS_PER_SECOND, Clock
 from logstream.letters.format import LetterId
+from logstream.letters.replay import Replayer
 from logstream.processor.letter import Letter
 from logstream.record import Batch, Record
-from logstream.settings import KafkaSettings
+from logstream.settings import IngestLimits, KafkaSettings
 from logstream.storage.block import decode as decode_block
 from logstream.storage.block import encode
 from logstream.stream import Stream
@@ -73,3 +74,28 @@ def _decode(message: Message) -> tuple[Header, memoryview]:
         return decode(message.value)
     except MalformedRecord as error:
         raise AssertionError(f"record {message.offset} cannot be read") from error
+
+
+class Crash(Exception):
+    """The process is gone."""
+
+
+class Mortal(Replayer):
+    """Ends before the first row, after some rows, or before they are written down."""
+
+    def __init__(self, other: Replayer, step: str) -> None:
+        super().__init__(other._box, IngestLimits(), lease_seconds=other._lease_ns / NS_PER_SECOND)
+        self._step = step
+
+    async def _send(self, partition, ready, claimed):  # type: ignore[no-untyped-def]
+        if self._step == "send":
+            raise Crash
+        if self._step == "some":
+            await super()._send(partition, dict(list(ready.items())[:2]), claimed)
+            raise Crash
+        return await super()._send(partition, ready, claimed)
+
+    async def _arrived(self, partition, arrived, claimed):  # type: ignore[no-untyped-def]
+        if self._step == "arrived":
+            raise Crash
+        await super()._arrived(partition, arrived, claimed)

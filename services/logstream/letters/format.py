@@ -22,7 +22,7 @@ import binascii
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -33,6 +33,9 @@ from logstream.stream import Stream
 
 MAX_LETTERS = 256
 """Letters of one disposition; keeps it to some 10 kB, and what one crash leaves unfinished small."""
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""What a foreign record says may be anything."""
 
 Share = tuple[tuple[str, int], ...]
 """Whose rows a letter has: (API key id, rows)."""
@@ -46,7 +49,7 @@ class Disposition(msgspec.Struct, frozen=True, kw_only=True):
     op: str = ""
     by: str = ""
     at: int = 0
-    letters: tuple[tuple[int, int], ...] = ()
+    letters: tuple[tuple[_Count, _Count], ...] = ()
     changes: dict[str, Any] | None = None
     incarnation: int = 0
     after: int = 0
@@ -66,9 +69,9 @@ class Brief(msgspec.Struct, frozen=True):
 
     incarnation: int
     partition: int
-    offset: int
-    row: int | None
-    rows: int
+    offset: _Count
+    row: _Count | None
+    rows: _Count
     key_id: str
     received_at: int
     died_at: int
