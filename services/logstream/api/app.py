@@ -22,6 +22,7 @@ from logstream.api import (
     saved,
     search,
     tail,
+    verify,
 )
 from logstream.api.docs import create_documented_app
 from logstream.api.middleware import Bodies, Heads, Observed
@@ -48,6 +49,7 @@ def create_app(services: Services, all_accounts: Accounts) -> FastAPI:
     app.include_router(explain.create_router(settings.max_limit), **READ)
     app.include_router(deadletters.create_router())
     app.include_router(ledger.create_router())
+    app.include_router(verify.create_router())
     app.include_router(redaction.create_router(settings.redaction))
     app.include_router(accounts.create_router(all_accounts, services.gate, settings))
     app.include_router(saved.create_router(all_accounts, services.gate))

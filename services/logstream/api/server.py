@@ -38,15 +38,16 @@ async def serve(
     gate: Gate,
     clock: Clock,
     stop: asyncio.Event,
+    idempotency_seconds: float = 3600.0,
 ) -> None:
     """Serve on the listening `sock` until `stop` is set; tails end first, then requests under way are answered.
 
-    sock: or who serves in its place.
+    sock: or who serves in its place. idempotency_seconds: see `Services`.
     """
     # uvicorn logs each WebSocket with its query string, and that may hold a ticket.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     logging.getLogger("uvicorn.error").addFilter(_BROKEN_OFF)
-    services = Services(settings, bus, store, gate, clock)
+    services = Services(settings, bus, store, gate, clock, idempotency_seconds)
     tails_ended = asyncio.Event()
 
     async def end_tails() -> None:

@@ -22,13 +22,17 @@ from logstream.stream import Stream
 
 @dataclass(slots=True)
 class Services:
-    """One process's dependencies, and the tails of its streams."""
+    """One process's dependencies, and the tails of its streams.
+
+    idempotency_seconds: how long the processor remembers an Idempotency-Key, where it drops repeats.
+    """
 
     settings: ApiSettings
     bus: Bus
     store: Store
     gate: Gate
     clock: Clock
+    idempotency_seconds: float = 3600.0
     limits: QueryLimits = field(init=False)
     reads: Reads = field(init=False)
     reader: LogReader = field(init=False)

@@ -33,6 +33,7 @@ from logstream.cli import (
     streams,
     tail,
     users,
+    verify,
 )
 from logstream.cli.failure import Failure
 
@@ -70,6 +71,7 @@ app.command()(account.password)
 app.command()(doctor.doctor)
 app.command()(demo.demo)
 app.command()(ledger.ledger)
+app.command()(verify.verify)
 app.add_typer(login.context, name="context")
 app.add_typer(keys.keys, name="keys")
 app.add_typer(users.users, name="users")
