@@ -704,6 +704,34 @@ async def test_processes_that_write_at_once_all_succeed(accounts: Accounts, othe
         gate.authenticate(key.text)
 
 
+async def test_looks_between_writes_miss_nothing(accounts: Accounts, other: Accounts, clock: ManualClock) -> None:
+    third = await Accounts.open(accounts.settings, clock, passwords=CountingPasswords())
+    gate = await Gate.open(third)
+    writing = True
+
+    async def look() -> int:
+        looks = 0
+        while writing:
+            await gate.refresh()
+            looks += 1
+        return looks
+
+    async def write(which: Accounts) -> None:
+        for number in range(15):
+            made = await which.create_key(str(number), scopes=[Scope.READ])
+            await which.keys.update(made.key.id, name=f"again {number}")
+
+    looking = asyncio.create_task(look())
+    await asyncio.gather(*(write(which) for which in (accounts, other, accounts, other)))
+    writing = False
+    assert await looking > 1
+    await gate.refresh()
+    keys = await accounts.keys.list()
+    assert len(keys) == 60
+    assert {key.id: key for key in keys} == {key_id: entry.key for key_id, entry in gate._snapshot.keys.items()}
+    await third.close()
+
+
 async def test_opened_again_everything_is_there(accounts: Accounts, url: str, clock: ManualClock) -> None:
     made = await accounts.create_key("app", scopes=[Scope.INGEST])
     await accounts.ensure_stream(make_stream("default"), retention_days=3)
