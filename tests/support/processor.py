@@ -54,6 +54,7 @@ async def publish(
     claim: Claim | None = None,
     carried: Claim | None = None,
     payload: bytes | None = None,
+    partition: int | None = None,
 ) -> Published:
     """One bus record of `rows`, sent with the API key "key1" unless `keys` says otherwise.
 
@@ -65,7 +66,7 @@ async def publish(
         segments_of(keys or [("key1", len(rows))]),
         idempotency_key=carried.key if carried else NO_KEY, fingerprint=carried.fingerprint if carried else NO_KEY,
     )  # fmt: skip
-    return await bus.publish(stream.topic, header, payload or encode(Batch.of(rows)), claim=claim)
+    return await bus.publish(stream.topic, header, payload or encode(Batch.of(rows)), claim=claim, partition=partition)
 
 
 class JournalledBus(SqliteBus):
@@ -99,6 +100,20 @@ class Running:
         self.bus = bus
         self.store = store
         self.stream = stream
+        self.deduplication: Deduplication | None = None
+
+    async def drained(self, records: int, seconds: float = 60.0) -> None:
+        """Wait until `records` bus records, over all partitions, came to their end."""
+        async with asyncio.timeout(seconds):
+            while True:
+                topic = await self.bus.create_topic(self.stream.topic)
+                places = [
+                    await self.bus.committed(topic.name, "processor", partition)
+                    for partition in range(topic.partitions)
+                ]
+                if sum(place.offset for place in places) >= records:
+                    return
+                await asyncio.sleep(0.01)
 
     async def scalar(self, expression: str, where: str = "1") -> object:
         """One value over the stream's table."""
@@ -157,7 +172,9 @@ async def running(
                 clock=clock, stop=stop, deduplication=deduplication, health=health,
             )
         )  # fmt: skip
-        yield Running(bus, store, stream)
+        run = Running(bus, store, stream)
+        run.deduplication = deduplication
+        yield run
     finally:
         stop.set()
         if task is not None:

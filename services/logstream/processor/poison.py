@@ -69,7 +69,7 @@ class Poison:
         plan = Plan(worker.incarnation, worker.partition, offset, offset, first, last)
         await worker.remember(plan)
         count = last - first + 1
-        parts = seal(encode(_part(batch, first, last)), count, worker.source(self._item, first, last))
+        parts = seal(encode(part(batch, first, last)), count, worker.source(self._item, first, last))
         await worker.insert(plan, parts, count, doubtful=doubtful)
 
     async def _outcomes(self) -> dict[tuple[str, int], Outcome]:
@@ -101,7 +101,7 @@ class Poison:
     async def _bury_row(self, batch: Batch, row: int, error: StoreRefused) -> None:
         worker = self._worker
         [(key_id, _)] = rows.keys_between(self._header.segments, row, row)
-        one = _part(batch, row, row)
+        one = part(batch, row, row)
         await worker.send(
             Letter(
                 worker.stream.name, worker.incarnation, worker.partition, self._item.offset, row, 1, key_id,
@@ -126,7 +126,7 @@ class Poison:
         await worker.commit(Settled(self._item.offset, self._item.offset, outcomes, self._claims))
 
 
-def _part(batch: Batch, first: int, last: int) -> Batch:
+def part(batch: Batch, first: int, last: int) -> Batch:
     here = slice(first, last + 1)
     return Batch(
         batch.timestamps[here], batch.services[here], batch.levels[here], batch.messages[here],

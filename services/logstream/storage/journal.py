@@ -162,9 +162,9 @@ class StoreJournal:
         """
         found = await self._query(
             topic,
-            "SELECT c, at FROM (SELECT first, claims, received FROM {table} FINAL"
+            "SELECT c, at FROM (SELECT first, claims, received FROM {table}"
             " WHERE incarnation = {{incarnation:UInt32}} AND partition = {{partition:UInt16}}"
-            " AND first < {{before:UInt64}} AND newest >= {{since:Int64}})"
+            " AND first < {{before:UInt64}} AND newest >= {{since:Int64}} LIMIT 1 BY first)"
             " ARRAY JOIN claims AS c, received AS at, arrayEnumerate(claims) AS i WHERE at >= {{since:Int64}}"
             " ORDER BY first DESC, i DESC LIMIT {{limit:UInt64}}",
             {
