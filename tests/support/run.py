@@ -85,8 +85,10 @@ class Service:
         except OSError:
             return 0, None
 
-    def ready(self) -> "Service":
-        eventually(lambda: self.get("/readyz")[0] == 200 or self.process.poll() is not None, f"{self.kind} is ready")
+    def ready(self, seconds: float = PATIENCE) -> "Service":
+        eventually(
+            lambda: self.get("/readyz")[0] == 200 or self.process.poll() is not None, f"{self.kind} is ready", seconds
+        )
         assert self.process.poll() is None, self.log
         return self
 
