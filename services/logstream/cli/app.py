@@ -23,6 +23,7 @@ from logstream.cli import (
     login,
     output,
     processes,
+    processor_replay,
     queries,
     query,
     redact,
@@ -80,7 +81,7 @@ app.add_typer(saved.saved, name="saved")
 app.add_typer(deadletters.deadletters, name="deadletters")
 app.command()(server.clickhouse)
 app.command()(processes.collector)
-app.command()(processes.processor)
+app.add_typer(processor_replay.processor, name="processor")
 app.command()(processes.api)
 
 
