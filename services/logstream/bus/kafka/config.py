@@ -1,13 +1,12 @@
 """Settings as librdkafka's properties."""
 
-import logging
 from collections.abc import Callable
 
 from confluent_kafka import KafkaError
 
 from logstream.settings import MIB, KafkaSettings
 
-Properties = dict[str, str | int | float | bool | Callable[[KafkaError], None] | logging.Logger]
+Properties = dict[str, str | int | float | bool | Callable[[KafkaError], None]]
 
 _FRAME_BYTES = 64 * 1024
 """What a request or an answer may hold beside records."""
@@ -26,8 +25,8 @@ def client(settings: KafkaSettings, *, on_error: Callable[[KafkaError], None]) -
         "reconnect.backoff.max.ms": 2_000,
         "topic.metadata.refresh.interval.ms": 10_000,
         "error_cb": on_error,
-        "logger": logging.getLogger("logstream.kafka"),
-        "log_level": 4,
+        # It would say the same several times a second; `faults` tells it once.
+        "log_level": 2,
     }
     if settings.security_protocol.startswith("SASL"):
         properties |= {
