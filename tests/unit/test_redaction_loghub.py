@@ -22,4 +22,5 @@ def test_real_logs_hold_addresses_and_one_e_mail() -> None:
     addresses = found.pop("ipv4")
     assert len(addresses) > 6_000
     assert all(len(address.split(".")) == 4 for address in addresses)
+    assert set(found.pop("ipv6")) == {"0:0:0:0:0:0:0:0"}
     assert found == {"email": ["bhcompile@bugs.build.redhat.com"]}

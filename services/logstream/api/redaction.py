@@ -78,7 +78,9 @@ def _result(redactor: Redactor, sample: Sample, counts: dict[str, int]) -> DryRu
     for rule, count in redacted.found.items():
         counts[rule] = counts.get(rule, 0) + count
     left = next(iter(redacted.decoded.batch), None)
-    after = left and Sample(message=left.message, service=left.service, metadata=left.metadata)
+    after = None
+    if left is not None:
+        after = Sample(message=left.message, service=left.service, metadata=left.metadata)
     return DryRunResult(before=sample, after=after, findings=findings)
 
 

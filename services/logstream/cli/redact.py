@@ -158,7 +158,7 @@ def _apply(redactor: "Redactor", record: "Record") -> tuple[dict[str, Any], dict
 
     redacted = redactor.redact(Decoded(Batch.of([record])))
     left = next(iter(redacted.decoded.batch), None)
-    return _fields(record), left and _fields(left), sorted(redacted.found)
+    return _fields(record), None if left is None else _fields(left), sorted(redacted.found)
 
 
 def _fields(record: "Record") -> dict[str, Any]:

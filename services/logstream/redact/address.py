@@ -40,6 +40,7 @@ def _normal_ip(value: bytes) -> bytes:
         return value
 
 
+_GROUP = r"[0-9A-Fa-f]{1,4}"
 _OCTET = r"(?:25[0-5]|2[0-4]\d|[01]?\d?\d)"
 
 IPV4 = Detector(
@@ -75,8 +76,9 @@ def _check_ipv6(data: bytes, start: int, end: int) -> tuple[int, int] | int:
 IPV6 = Detector(
     "ipv6",
     "IPv6 addresses",
-    r"[0-9A-Fa-f:]*::[0-9A-Fa-f:.]*|(?:[0-9A-Fa-f]{1,4}:){6}[0-9A-Fa-f:.]+",
-    hint=r"(?:[0-9A-Fa-f]{1,4}:){6}[0-9A-Fa-f]|::[0-9A-Fa-f]|[0-9A-Fa-f]::",
+    # In full it ends where it does: Java writes a port behind it without brackets.
+    rf"[0-9A-Fa-f:]*::[0-9A-Fa-f:.]*|(?:{_GROUP}:){{7}}{_GROUP}|(?:{_GROUP}:){{6}}{_OCTET}(?:\.{_OCTET}){{3}}",
+    hint=rf"(?:{_GROUP}:){{6}}[0-9A-Fa-f]|::[0-9A-Fa-f]|[0-9A-Fa-f]::",
     check=_check_ipv6,
     normal=_normal_ip,
 )
