@@ -8,9 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from logstream.bus.header import MalformedRecord
 from logstream.letters.box import Found
-from logstream.letters.edit import Changes, Material, shown
+from logstream.letters.edit import Changes, shown
 from logstream.letters.format import raw_of
 from logstream.query.time import MAX_NS, MIN_NS, format_time, parse_time
+from logstream.record import Record
 
 MAX_PAGE = 100
 MAX_LETTERS = 1_000
@@ -155,9 +156,9 @@ def _with_time(record: Mapping[str, Any]) -> dict[str, Any]:
     return {**record, "timestamp": _time(timestamp) if isinstance(timestamp, int) else timestamp}
 
 
-def render_material(made: Material) -> dict[str, Any]:
-    """The first row of what a replay would send."""
-    return _with_time(shown(made.preview))
+def render_record(record: Record) -> dict[str, Any]:
+    """A row that a replay would send."""
+    return _with_time(shown(record))
 
 
 def render(found: Found, *, raw: bool = False) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from logstream.api.deadletter_bodies import (
     Selection,
     changes_of,
     render,
-    render_material,
+    render_record,
 )
 from logstream.api.deps import Caller, gate_of
 from logstream.api.error_body import errors
@@ -210,7 +210,7 @@ def create_router() -> APIRouter:
         if body.dry_run:
             previews = await replayer.preview(ids, operation)
             return _disposed(target, [result for result, _ in previews], following, dry_run=True).model_copy(
-                update={"records": {str(result.id): render_material(made) for result, made in previews if made}}
+                update={"records": {str(result.id): render_record(row) for result, row in previews if row}}
             )
         return _disposed(target, await replayer.replay(ids, operation), following)
 

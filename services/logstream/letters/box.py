@@ -54,7 +54,7 @@ class LetterBox:
     """One stream's letters. All calls from one event loop; reads of the topic happen one after another."""
 
     def __init__(self, bus: Bus, stream: Stream, clock: Clock, *, max_letters: int) -> None:
-        """max_letters: the newest are known, over all partitions; some 45 bytes each."""
+        """max_letters: the newest are known, over all partitions; some 50 bytes each."""
         self.bus = bus
         self.stream = stream
         self.clock = clock
@@ -165,6 +165,11 @@ class LetterBox:
         part = self._parts[letter.partition]
         at = part.find(letter.offset)
         return None if at is None else (part, at)
+
+    def size(self, letter: LetterId) -> int:
+        """Bytes of the letter's record, 0 when it is not known."""
+        known = self.known(letter)
+        return 0 if known is None else known[0].size(known[1])
 
     async def message(self, partition: int, offset: int) -> Message | None:
         """One record of the topic; None when it is gone."""

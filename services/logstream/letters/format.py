@@ -20,7 +20,6 @@ partition; its payload is JSON:
 import base64
 import binascii
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -187,15 +186,3 @@ class LetterId:
 
     def __str__(self) -> str:
         return f"{self.partition}-{self.offset}"
-
-
-def chunks(ids: Sequence[LetterId]) -> list[tuple[int, list[int]]]:
-    """(partition, offsets) as one disposition takes them."""
-    by_partition: dict[int, list[int]] = {}
-    for found in ids:
-        by_partition.setdefault(found.partition, []).append(found.offset)
-    return [
-        (partition, offsets[start : start + MAX_LETTERS])
-        for partition, offsets in by_partition.items()
-        for start in range(0, len(offsets), MAX_LETTERS)
-    ]

@@ -1,4 +1,4 @@
-"""What is known of the letters of one partition: some 45 bytes each, and no text. Pure: records in, states out.
+"""What is known of the letters of one partition: some 50 bytes each, and no text. Pure: records in, states out.
 
 The state of a letter is the fold of the dispositions behind it in the topic's order, so every process comes to the
 same one.
@@ -95,6 +95,7 @@ class PartitionIndex:
         self._died = array("I")
         self._received = array("I")
         self._shares = array("I")
+        self._sizes = array("I")
         self._numbers: dict[Share, int] = {}
         self.shares: list[Share] = []
         self._identities: dict[tuple[int, int], _Identities] = {}
@@ -112,14 +113,14 @@ class PartitionIndex:
         """The next record of the topic."""
         seen = look(message.value)
         if seen.letter is not None:
-            self._add_letter(message.offset, seen.letter, seen.share)
+            self._add_letter(message.offset, seen.letter, seen.share, len(message.value))
         elif seen.disposition is not None:
             self._dispose(message.offset, seen.disposition)
         self.last = message.offset
         self.next = message.offset + 1
         self.since_tally += 1
 
-    def _add_letter(self, offset: int, letter: Brief, share: Share) -> None:
+    def _add_letter(self, offset: int, letter: Brief, share: Share, size: int) -> None:
         known = self._identities.setdefault((letter.incarnation, letter.partition), _Identities())
         if not known.add(letter.offset, -1 if letter.row is None else letter.row):
             return
@@ -133,6 +134,7 @@ class PartitionIndex:
         self._died.append(min(max(letter.died_at // NS_PER_SECOND, 0), _LARGEST))
         self._received.append(min(max(minute_of(letter.received_at), 0), _LARGEST))
         self._shares.append(number)
+        self._sizes.append(min(size, _LARGEST))
         if len(self.offsets) > self._max_letters + self._max_letters // 8:
             self._drop(len(self.offsets) - self._max_letters)
 
@@ -185,7 +187,7 @@ class PartitionIndex:
             return
         self.complete = False
         del self.offsets[:count], self._states[:count], self._latest[:count]
-        del self._died[:count], self._received[:count], self._shares[:count]
+        del self._died[:count], self._received[:count], self._shares[:count], self._sizes[:count]
         for known in self._identities.values():
             # Repeats follow closely; so many are more than enough to know them.
             excess = len(known.offsets) - max(2 * len(self.offsets), 10_000)
@@ -215,6 +217,10 @@ class PartitionIndex:
     def died(self, at: int) -> int:
         """Seconds since the epoch."""
         return self._died[at]
+
+    def size(self, at: int) -> int:
+        """Bytes of the letter's record."""
+        return self._sizes[at]
 
     def share(self, at: int) -> Share:
         return self.shares[self._shares[at]]

@@ -10,7 +10,7 @@ the caller forces it.
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from logstream import metrics
@@ -21,9 +21,10 @@ from logstream.clock import NS_PER_SECOND
 from logstream.errors import BusUnavailable, InvalidValue, LogStreamError, OffsetOutOfRange, Unavailable
 from logstream.letters.box import READ_SECONDS, Found, LetterBox
 from logstream.letters.edit import Changes, Material, Unreplayable, material
-from logstream.letters.format import Disposition, LetterId, chunks, claim_of, look
+from logstream.letters.format import MAX_LETTERS, Disposition, LetterId, claim_of, look
 from logstream.letters.index import State
 from logstream.logs import get_logger
+from logstream.record import Record
 from logstream.settings import MIB, IngestLimits
 
 LEASE_SECONDS = 30.0
@@ -37,6 +38,8 @@ _SKEW_SECONDS = 3_600.0
 _SURELY_LATER = 1_000
 _AT_ONCE = 64
 _SCAN_BYTES = 8 * MIB
+_CHUNK_BYTES = 16 * MIB
+"""Of letters held for one disposition."""
 
 _log = get_logger("letters")
 
@@ -78,11 +81,13 @@ class Replayer:
 
     # For callers
 
-    async def preview(self, ids: Sequence[LetterId], operation: Operation) -> list[tuple[Result, Material | None]]:
-        """What `replay` would do with each letter, and the rows it would send. Changes nothing."""
+    async def preview(self, ids: Sequence[LetterId], operation: Operation) -> list[tuple[Result, Record | None]]:
+        """What `replay` would do with each letter, and the first row it would send, of as many as memory shall hold.
+        Changes nothing."""
         await self._box.fresh()
-        answers: list[tuple[Result, Material | None]] = []
-        for partition, offsets in chunks(ids):
+        answers: list[tuple[Result, Record | None]] = []
+        size = 0
+        for partition, offsets in self._chunks(ids):
             messages = await self._box.messages(partition, sorted(offsets))
             for offset in offsets:
                 letter = LetterId(partition, offset)
@@ -91,7 +96,11 @@ class Replayer:
                     answers.append((refusal or Result(letter, "missing"), None))
                     continue
                 made = self._material(found, operation.changes)
-                answers.append((made, None) if isinstance(made, Result) else (Result(letter, "replayed"), made))
+                if isinstance(made, Result):
+                    answers.append((made, None))
+                else:
+                    size += len(made.payload)
+                    answers.append((Result(letter, "replayed"), made.preview if size < _CHUNK_BYTES else None))
         return answers
 
     async def replay(self, ids: Sequence[LetterId], operation: Operation) -> list[Result]:
@@ -102,7 +111,7 @@ class Replayer:
         await self._box.fresh()
         results: list[Result] = []
         partitions: set[int] = set()
-        for partition, offsets in chunks(list(dict.fromkeys(ids))):
+        for partition, offsets in self._chunks(ids):
             try:
                 results += await self._replay_chunk(partition, offsets, operation)
                 partitions.add(partition)
@@ -125,7 +134,7 @@ class Replayer:
         await self._box.fresh()
         results: list[Result] = []
         partitions: set[int] = set()
-        for partition, offsets in chunks(list(dict.fromkeys(ids))):
+        for partition, offsets in self._chunks(ids):
             taken: list[int] = []
             for offset in offsets:
                 refusal = self._undiscardable(LetterId(partition, offset), operation)
@@ -149,6 +158,23 @@ class Replayer:
                 await self._finish(partition, offsets[start : start + _AT_ONCE], Operation("recovery"))
         await box.fresh()
         return sum(len(part.unfinished()) for part in box.parts)
+
+    def _chunks(self, ids: Sequence[LetterId]) -> Iterator[tuple[int, list[int]]]:
+        """(partition, offsets) as one disposition takes them, each letter once; no more than memory shall hold."""
+        by_partition: dict[int, list[int]] = {}
+        for letter in dict.fromkeys(ids):
+            by_partition.setdefault(letter.partition, []).append(letter.offset)
+        for partition, offsets in by_partition.items():
+            chunk: list[int] = []
+            size = 0
+            for offset in offsets:
+                chunk.append(offset)
+                size += self._box.size(LetterId(partition, offset))
+                if len(chunk) == MAX_LETTERS or size >= _CHUNK_BYTES:
+                    yield partition, chunk
+                    chunk, size = [], 0
+            if chunk:
+                yield partition, chunk
 
     # Looking at a letter
 

@@ -19,9 +19,13 @@ from logstream.errors import InvalidValue
 from logstream.letters.box import Found, LetterBox
 from logstream.letters.format import Fields, LetterId
 from logstream.letters.index import State
+from logstream.settings import MIB
 
 MAX_SCANNED = 5_000
 _GROUP = 64
+_GROUP_BYTES = 8 * MIB
+_PAGE_BYTES = 16 * MIB
+"""Of letters held for an answer: a page of large ones is short."""
 _VERSION = 1
 _HEAD = struct.Struct(">B4sIH")
 _MAX_PARTITIONS = 1_024
@@ -78,12 +82,11 @@ async def page(
     await box.fresh()
     before = [part.next for part in box.parts] if cursor is None else _positions(cursor, box)
     letters: list[Found] = []
-    scanned = 0
+    scanned = size = 0
     waiting = _candidates(box, wanted, before)
     exhausted = False
-    while len(letters) < limit and scanned < MAX_SCANNED and not exhausted:
-        group = list(islice(waiting, _GROUP))
-        exhausted = len(group) < _GROUP
+    while len(letters) < limit and scanned < MAX_SCANNED and size < _PAGE_BYTES and not exhausted:
+        group, exhausted = _group(box, waiting)
         for letter, found in zip(group, await _fetch(box, group, retained_from), strict=True):
             if len(letters) >= limit:
                 exhausted = False
@@ -92,6 +95,7 @@ async def page(
             scanned += 1
             if found is not None and found.label in wanted.states and wanted.takes(found.fields):
                 letters.append(found)
+                size += len(found.message.value)
     return LetterPage(letters, None if exhausted else _encode(box, before), scanned)
 
 
@@ -114,6 +118,18 @@ def _candidates(box: LetterBox, wanted: LetterFilter, before: Sequence[int]) -> 
 
     for _, _, letter in heapq.merge(*(of(partition) for partition in range(len(box.parts)))):
         yield letter
+
+
+def _group(box: LetterBox, waiting: Iterator[LetterId]) -> tuple[list[LetterId], bool]:
+    """The next letters to read together, and whether there are no more."""
+    group: list[LetterId] = []
+    size = 0
+    for letter in islice(waiting, _GROUP):
+        group.append(letter)
+        size += box.size(letter)
+        if size >= _GROUP_BYTES:
+            return group, False
+    return group, len(group) < _GROUP
 
 
 async def _fetch(box: LetterBox, group: Sequence[LetterId], retained_from: int) -> list[Found | None]:
