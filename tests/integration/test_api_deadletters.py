@@ -278,6 +278,13 @@ async def test_the_ledger_tells_what_became_of_letters(api: Api):
     assert total["dead_letters"] == {"waiting": 3, "replaying": 0, "replayed": 2, "discarded": 1, "expired": 0}
     [of_key] = ledger["keys"]
     assert of_key["dead_letters"] == total["dead_letters"]
+    whole = (await api.get("/api/v1/ledger", start_time="2020-01-01T00:00:00Z", end_time="2200-01-01T00:00:00Z")).json()
+    assert whole == ledger
+    none = (await api.get("/api/v1/ledger", end_time="2020-01-01T00:00:00Z")).json()
+    assert none["balanced"]
+    assert (none["total"]["accepted"], none["total"]["present"], none["total"]["dead_letters"]["replayed"]) == (0, 0, 0)
+    wrong = await api.get("/api/v1/ledger", start_time="2021-01-01T00:00:00Z", end_time="2020-01-01T00:00:00Z")
+    assert (wrong.status_code, wrong.json()["error"]["field"]) == (400, "start_time")
 
 
 async def test_a_key_that_only_reads_does_not_see_them(api: Api):

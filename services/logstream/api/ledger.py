@@ -1,8 +1,9 @@
 """The ledger: what became of every accepted line, by API key."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
 from logstream.api.deps import Caller, gate_of
@@ -10,9 +11,12 @@ from logstream.api.error_body import errors
 from logstream.api.parameters import StreamName
 from logstream.api.services import services_of
 from logstream.auth.roles import Action, require
-from logstream.bus.protocol import LedgerEntry
-from logstream.errors import StoreUnavailable
+from logstream.bus.protocol import NS_PER_MINUTE, LedgerEntry, minute_of
+from logstream.errors import InvalidValue, StoreUnavailable
 from logstream.letters.ledger import LetterLedger, letter_ledger
+from logstream.query.time import MAX_NS, parse_time
+
+_TIME = "RFC 3339 or the epoch."
 
 
 class LetterCounts(BaseModel):
@@ -58,6 +62,20 @@ def _balanced(entry: LedgerEntry) -> bool:
     return entry.accepted == entry.stored + entry.deduplicated + entry.dead_lettered + entry.in_flight
 
 
+def _range(start_time: str | None, end_time: str | None) -> tuple[int | None, int | None]:
+    """Whole minutes in ns that hold the time asked for. Raises InvalidValue."""
+    start = parse_time(start_time, "start_time") if start_time else None
+    end = parse_time(end_time, "end_time") if end_time else None
+    if start is not None and end is not None and start > end:
+        raise InvalidValue("start_time must not lie after end_time", field="start_time", limit=end_time)
+    # Nothing was received before 1970, and what follows the calendar's last minute does not fit.
+    last = MAX_NS // NS_PER_MINUTE * NS_PER_MINUTE
+    return (
+        None if start is None else max(0, start) // NS_PER_MINUTE * NS_PER_MINUTE,
+        None if end is None else min(last, -(-max(0, end) // NS_PER_MINUTE) * NS_PER_MINUTE),
+    )
+
+
 def _letter_counts(entry: LedgerEntry, letters: LetterLedger) -> LetterCounts:
     """Letters are counted after the ledger, and each was written before the ledger counted it: there may be more of
     them by now, never fewer."""
@@ -85,8 +103,22 @@ def create_router() -> APIRouter:
     router = APIRouter(prefix="/api/v1", tags=["streams"])
 
     @router.get("/ledger", summary="What became of every accepted line", responses=errors(400, 401, 403, 404, 503))
-    async def ledger(request: Request, caller: Caller, stream: StreamName = None) -> Ledger:
-        """Counted since the stream was made. `present` is counted in ClickHouse just before the rest."""
+    async def ledger(
+        request: Request,
+        caller: Caller,
+        stream: StreamName = None,
+        start_time: Annotated[
+            str | None,
+            Query(max_length=64, description=f"Of lines received no earlier: {_TIME}", examples=["1769860800"]),
+        ] = None,
+        end_time: Annotated[
+            str | None, Query(max_length=64, description=f"Of lines received before: {_TIME}", examples=["1769947200"])
+        ] = None,
+    ) -> Ledger:
+        """Counted since the stream was made, or of the lines that were received in a time, by whole minutes. `present`
+        is counted in ClickHouse just before the rest.
+        """
+        start, end = _range(start_time, end_time)
         name = stream or caller.stream or "default"
         require(caller, Action.SEE_STREAMS, stream=name)
         info = gate_of(request).stream(name)
@@ -94,12 +126,15 @@ def create_router() -> APIRouter:
         services = services_of(request)
         topic = await services.bus.create_topic(which.topic)
         try:
-            present = await services.reader.stored_by_key(which, incarnation=topic.incarnation)
+            present = await services.reader.stored_by_key(which, incarnation=topic.incarnation, start=start, end=end)
         except StoreUnavailable:
             present = None
-        entries = await services.bus.ledger(which.topic)
+        entries = await services.bus.ledger(which.topic, start=start, end=end)
         letters = await letter_ledger(
-            services.letters.of(which).box, retained_from=services.letters.retained_from(info.dead_letter_days)
+            services.letters.of(which).box,
+            retained_from=services.letters.retained_from(info.dead_letter_days),
+            start_minute=None if start is None else minute_of(start),
+            end_minute=None if end is None else minute_of(end),
         )
         keys = [
             KeyCounts(

@@ -1,17 +1,26 @@
 """`logstream ledger`: where every accepted record is."""
 
 from collections.abc import Mapping
-from typing import Any
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
 
 from logstream.cli import output
-from logstream.cli.asking import Stream
+from logstream.cli.asking import From, Stream, To
 from logstream.cli.client import Api, rows_of
 from logstream.cli.options import ApiKey, ApiUrl, ContextName, Format, Output, api_target
+from logstream.cli.times import period
 
 _TERMS = ("waiting", "replaying", "replayed", "discarded", "expired")
 
 
 def ledger(
+    since: Annotated[
+        str | None, typer.Option("--since", help="Only of records received from this long ago: 2h, 7d.")
+    ] = None,
+    start: From = None,
+    end: To = None,
     stream: Stream = None,
     form: Output = Format.TABLE,
     context: ContextName = None,
@@ -23,10 +32,15 @@ def ledger(
     What became of the dead-lettered ones is shown, too: dead-lettered = waiting + replaying + replayed + discarded +
     expired. A replayed record is accepted anew.
 
-    Example: logstream ledger
+    Examples:
+
+      logstream ledger
+
+      logstream ledger --since 1d
     """
+    asked = period(since, start, end, datetime.now(UTC)) | ({"stream": stream} if stream else {})
     with Api(api_target(context, api_key, api_url)) as api:
-        rows = rows_of(api.get("/api/v1/ledger", {"stream": stream} if stream else None), "keys")
+        rows = rows_of(api.get("/api/v1/ledger", asked or None), "keys")
     columns = ("key_id", "accepted", "stored", "deduplicated", "dead_lettered", "in_flight", "present", *_TERMS)
     if form is Format.TABLE:
         rows = [_row(row) for row in rows]

@@ -113,12 +113,23 @@ class LogReader:
         )
         return [Stored(offset, row, Record(*line)) for offset, row, *line in rows.rows]
 
-    async def stored_by_key(self, stream: Stream, *, incarnation: int) -> dict[str, int]:
-        """How many lines of each API key are present in the store now, of the log's present life."""
+    async def stored_by_key(
+        self, stream: Stream, *, incarnation: int, start: int | None = None, end: int | None = None
+    ) -> dict[str, int]:
+        """How many lines of each API key are present in the store now, of the log's present life.
+
+        start, end: of those received in [start, end), ns; None: no bound.
+        """
+        terms = ["incarnation = {incarnation:UInt32}"]
+        parameters: dict[str, object] = {"incarnation": incarnation}
+        for value, name, comparison in ((start, "start", ">="), (end, "end", "<")):
+            if value is not None:
+                terms.append(f"received_at {comparison} fromUnixTimestamp64Nano({{{name}:Int64}}, 'UTC')")
+                parameters[name] = value
         rows = await self._store.query(
             f"SELECT toString(key_id), count() FROM {stream.database}.logs "  # noqa: S608
-            "WHERE incarnation = {incarnation:UInt32} GROUP BY key_id",
-            {"incarnation": incarnation},
+            f"WHERE {' AND '.join(terms)} GROUP BY key_id",
+            parameters,
             settings=self._limits.settings,
         )
         return {str(key): int(count) for key, count in rows.rows}
