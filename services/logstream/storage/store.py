@@ -321,8 +321,6 @@ class Store:
         values, options = dict(parameters) if parameters else None, dict(settings) if settings else None
         await self._servers.read(lambda client: client.command(sql, parameters=values, settings=options))
 
-    _command = command
-
     async def migrate(self, stream: Stream, *, retention_days: int) -> None:
         """Bring the stream's database to this release's schema and set its retention; see `Tables.migrate`."""
         await self._tables.migrate(stream, retention_days=retention_days)
