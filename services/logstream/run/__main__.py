@@ -1,6 +1,7 @@
 """`python -m logstream.run collector|processor|api`: what the command line turns into."""
 
 import argparse
+import faulthandler
 import logging
 import os
 import sys
@@ -61,6 +62,8 @@ def _run(loaded: Loaded[Any]) -> int:
     for library in ("uvicorn", "alembic"):
         # Their start and stop lines say less than ours.
         logging.getLogger(library).setLevel(logging.WARNING)
+    # Native code (Kafka's client, the event loop) may fault: then the log has where.
+    faulthandler.enable()
     log = logs.get_logger("process")
     for warning in loaded.warnings:
         log.warning("setting not understood", reason=warning)
