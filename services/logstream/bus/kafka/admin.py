@@ -25,13 +25,33 @@ from logstream.errors import BusUnavailable, NotFound
 from logstream.logs import get_logger
 from logstream.settings import KafkaSettings
 
+_MOMENTARY = frozenset({
+    KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.OFFSET_NOT_AVAILABLE,
+})  # fmt: skip
+"""Brokers that are still telling each other: asked again within the request timeout."""
+
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """A topic as the brokers have it. in_sync: by partition, number of replicas in sync; 0 without a leader."""
+    """A topic as the brokers have it. By partition: number of replicas, and of those in sync, 0 without a leader."""
 
     topic: Topic
+    replicas: Sequence[int]
     in_sync: Sequence[int]
+
+    def shortage(self, needed: int) -> str | None:
+        """Why a record may not be acknowledged; needed: min.insync.replicas, which Kafka caps by the replicas."""
+        for partition, (replicas, in_sync) in enumerate(zip(self.replicas, self.in_sync, strict=True)):
+            if in_sync == 0:
+                return f"{self.topic.name}/{partition} has no leader on Kafka"
+            if in_sync < min(needed, replicas):
+                return (
+                    f"{self.topic.name}/{partition} has {in_sync} of {replicas} replicas in sync,"
+                    f" min.insync.replicas asks for {needed}"
+                )
+        return None
 
 
 def incarnation_of(topic_id: str) -> int:
@@ -51,16 +71,23 @@ class Admin:
 
     async def _ask(self, what: str, question: Callable[[], "Mapping[Any, Future[Any]]"]) -> list[Any]:
         """The answers, in the order of the question's futures. Raises what `Faults.map` says."""
-        try:
-            # The call itself may wait for a connection's lock.
-            futures = await asyncio.to_thread(question)
-            async with asyncio.timeout(self._timeout + 1.0):
-                answers = [await asyncio.wrap_future(future) for future in futures.values()]
-        except TimeoutError:
-            raise self._faults.unreachable(what) from None
-        except KafkaException as failure:
-            error = error_of(failure)
-            raise (self._faults.map(error, what) if error else BusUnavailable(f"{what}: {failure}")) from failure
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        while True:
+            try:
+                # The call itself may wait for a connection's lock.
+                futures = await asyncio.to_thread(question)
+                async with asyncio.timeout(self._timeout + 1.0):
+                    answers = [await asyncio.wrap_future(future) for future in futures.values()]
+                break
+            except TimeoutError:
+                raise self._faults.unreachable(what) from None
+            except KafkaException as failure:
+                error = error_of(failure)
+                if error is None or error.code() not in _MOMENTARY or asyncio.get_running_loop().time() > deadline:
+                    raise (
+                        self._faults.map(error, what) if error else BusUnavailable(f"{what}: {failure}")
+                    ) from failure
+            await asyncio.sleep(0.1)
         self._faults.clear()
         return answers
 
@@ -82,6 +109,7 @@ class Admin:
             raise NotFound(f"there is no topic {name!r} on Kafka")
         return Description(
             Topic(name, incarnation_of(str(found.topic_id)), len(partitions)),
+            [len(p.replicas) for p in partitions],
             [len(p.isr) if p.leader is not None and p.leader.id >= 0 else 0 for p in partitions],
         )
 
@@ -129,11 +157,13 @@ class Admin:
 
     async def _offsets(self, topic: str, partitions: Sequence[int], spec: OffsetSpec) -> list[int]:
         wanted = {TopicPartition(topic, partition): spec for partition in partitions}
-        found = await self._ask(
-            f"asking for the offsets of {topic!r}",
-            lambda: self._client.list_offsets(wanted, request_timeout=self._timeout),
-        )
-        return [answer.offset for answer in found]
+        what = f"asking for the offsets of {topic!r}"
+        found = await self._ask(what, lambda: self._client.list_offsets(wanted, request_timeout=self._timeout))
+        offsets = [int(answer.offset) for answer in found]
+        if min(offsets, default=0) < 0:
+            # A broker that did not answer is no error to librdkafka here.
+            raise self._faults.unreachable(what)
+        return offsets
 
     async def committed(self, topic: str, group: str, partitions: Sequence[int]) -> list[Committed]:
         """The group's positions. Raises BusUnavailable."""

@@ -272,14 +272,9 @@ class KafkaBus:
                 needed = self._in_sync_needed[description.topic.incarnation] = int(
                     properties.get("min.insync.replicas", 1)
                 )
-            for partition, in_sync in enumerate(description.in_sync):
-                if in_sync == 0:
-                    raise BusUnavailable(f"{name}/{partition} has no leader on Kafka", retry_after=2.0)
-                if in_sync < needed:
-                    raise BusUnavailable(
-                        f"{name}/{partition} has {in_sync} replicas in sync, min.insync.replicas asks for {needed}",
-                        retry_after=5.0, field="min.insync.replicas", limit=needed,
-                    )  # fmt: skip
+            shortage = description.shortage(needed)
+            if shortage is not None:
+                raise BusUnavailable(shortage, retry_after=5.0, field="min.insync.replicas", limit=needed)
 
     async def close(self) -> None:
         if self._closing is None:
