@@ -50,7 +50,7 @@ def verify(
 
       logstream verify --stream payments --output json
     """
-    with Api(api_target(context, api_key, api_url), timeout=_SILENCE_SECONDS) as api:
+    with Api(api_target(context, api_key, api_url), person=True, timeout=_SILENCE_SECONDS) as api:
         found = _ask(api, stream)
     if form is Format.TABLE:
         _show(found)

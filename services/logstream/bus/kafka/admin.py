@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     AlterConfigOpType,
@@ -20,6 +20,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 from logstream.bus.kafka import config
 from logstream.bus.kafka.faults import Faults, error_of, started
+from logstream.bus.kafka.positions import Positions
 from logstream.bus.protocol import Committed, Offsets, Topic
 from logstream.errors import BusUnavailable, NotFound
 from logstream.logs import get_logger
@@ -67,6 +68,7 @@ class Admin:
         self._faults = faults
         self._timeout = settings.request_timeout_seconds
         self._client: AdminClient = started(AdminClient, config.client(settings, on_error=faults.note))
+        self._positions = Positions(settings, faults)
         self._log = get_logger("bus")
 
     async def _ask(self, what: str, question: Callable[[], "Mapping[Any, Future[Any]]"]) -> list[Any]:
@@ -167,19 +169,8 @@ class Admin:
 
     async def committed(self, topic: str, group: str, partitions: Sequence[int]) -> list[Committed]:
         """The group's positions. Raises BusUnavailable."""
-        wanted = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, p) for p in partitions])
-        [found] = await self._ask(
-            f"asking for the position of {group!r}",
-            lambda: self._client.list_consumer_group_offsets([wanted], request_timeout=self._timeout),
-        )
-        by_partition: dict[int, Committed] = {}
-        for position in found.topic_partitions:
-            if position.error is not None:
-                raise self._faults.map(position.error, f"asking for the position of {group!r}")
-            by_partition[position.partition] = committed_of(position)
-        return [by_partition.get(partition, Committed(0)) for partition in partitions]
+        return await self._positions.committed(topic, group, partitions)
 
-
-def committed_of(position: TopicPartition) -> Committed:
-    """What librdkafka says of a position; one that was never committed has a negative offset."""
-    return Committed(position.offset, position.metadata or "") if position.offset >= 0 else Committed(0)
+    async def close(self) -> None:
+        """Idempotent."""
+        await self._positions.close()

@@ -286,7 +286,7 @@ class KafkaBus:
         await asyncio.gather(self._watching, return_exceptions=True)
         await self._appender.close()
         await asyncio.gather(*(member.close() for member in list(self._members)))
-        await asyncio.gather(self._tails.close(), self._letters.close(), self._waiting.close())
+        await asyncio.gather(self._tails.close(), self._letters.close(), self._waiting.close(), self._admin.close())
 
 
 def _group(topic: str, group: str) -> str:
