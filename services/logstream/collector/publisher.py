@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from logstream.bus.header import NO_KEY, Header, segments_of
 from logstream.bus.protocol import Bus, Claim, Published
 from logstream.clock import Clock
-from logstream.errors import BusUnavailable, KeyReused, LogStreamError, ShuttingDown, Unavailable
+from logstream.errors import BusUnavailable, KeyReused, LogStreamError, ShuttingDown, TooLarge, Unavailable
 from logstream.logs import get_logger
 from logstream.record import Batch
 from logstream.settings import MIB
@@ -153,7 +153,7 @@ class Publisher:
     ) -> Published:
         """Publish an encoded block as a record of its own.
 
-        low, high: smallest and largest timestamp, ns. Raises BusUnavailable, BusFull, KeyReused, ShuttingDown.
+        low, high: smallest and largest timestamp, ns. Raises BusUnavailable, BusFull, KeyReused, TooLarge, ShuttingDown.
         """
         if self._closed:
             raise ShuttingDown("the collector is shutting down")
@@ -172,7 +172,7 @@ class Publisher:
         try:
             async with asyncio.timeout(self._timeout):
                 return await self._bus.publish(self.topic, header, body, claim=claim)
-        except (Unavailable, KeyReused):
+        except (Unavailable, KeyReused, TooLarge):
             raise
         except TimeoutError:
             raise BusUnavailable(
