@@ -153,7 +153,8 @@ class Publisher:
     ) -> Published:
         """Publish an encoded block as a record of its own.
 
-        low, high: smallest and largest timestamp, ns. Raises BusUnavailable, BusFull, KeyReused, TooLarge, ShuttingDown.
+        low, high: smallest and largest timestamp, ns.
+        Raises BusUnavailable, BusFull, KeyReused, TooLarge, ShuttingDown.
         """
         if self._closed:
             raise ShuttingDown("the collector is shutting down")
