@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka.admin import AdminClient
@@ -117,8 +118,8 @@ class DeafStore(Store):
 
     inserts = 0
 
-    async def insert(self, stream: Stream, parts: Sequence[bytes | memoryview], *, rows: int, token: str) -> None:
-        await super().insert(stream, parts, rows=rows, token=token)
+    async def insert(self, stream: Stream, parts: Sequence[bytes | memoryview], **how: Any) -> None:
+        await super().insert(stream, parts, **how)
         self.inserts += 1
         if self.inserts % 2:
             raise StoreUnavailable("the answer was lost")

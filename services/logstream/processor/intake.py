@@ -41,6 +41,7 @@ class Intake:
         self._stop = stop
         self._log = get_logger("processor").bind(stream=stream, partition=partition)
         self._newer = False
+        self._waits = False
         self.items: list[Item] = []
         self.rows = 0
         self.position = 0
@@ -103,7 +104,9 @@ class Intake:
         except OffsetOutOfRange as error:
             await self._out_of_range(error)
             return False
-        self._health.clear(self._stream, self._partition)
+        if self._waits:
+            self._waits = False
+            self._health.clear(self._stream, self._partition)
         for message in messages:
             item = item_of(message)
             self._newer = self._newer or item.newer
@@ -136,6 +139,7 @@ class Intake:
         raise Stopped
 
     def _report(self, code: str, message: str) -> None:
+        self._waits = True
         if self._health.report(self._stream, self._partition, code, message):
             self._log.error(code, reason=message)
 

@@ -135,6 +135,8 @@ class _Service:
                 running.stop.set()
             await _end([running.task for running in self._running.values()])
             await asyncio.gather(measuring, return_exceptions=True)
+            for partition in self._ours | self._running.keys():
+                self._shared.health.clear(self._stream.name, partition)
             self._running.clear()
             self._ours.clear()
             await consumer.close()
@@ -177,8 +179,12 @@ class _Service:
         """As RebalanceListener. An INSERT that does not end in time is left to its remembered plan."""
         self._ours -= partitions
         leaving = [self._running.pop(partition) for partition in partitions & self._running.keys()]
-        if not leaving:
-            return
+        if leaving:
+            await self._leave(leaving)
+        for partition in partitions:
+            self._shared.health.clear(self._stream.name, partition)
+
+    async def _leave(self, leaving: list[_Running]) -> None:
         for running in leaving:
             running.stop.set()
         tasks = [running.task for running in leaving]

@@ -97,7 +97,6 @@ class Worker:
             self.log.info("stopped_with_a_plan")
         finally:
             self.intake.close()
-            self.shared.health.clear(self.stream.name, self.partition)
 
     async def _gather(self) -> bool:
         """Wait until an INSERT is worth while: something is there, and the last one is long enough ago."""
@@ -260,6 +259,7 @@ class Worker:
     async def commit(self, settled: Settled) -> None:
         """All up to the end of `settled` came to its end."""
         await self._commit(Committed(settled.last + 1, idle(self.incarnation)), settled)
+        self.goes_on()
         if self._window is not None:
             self._window.add(settled.claims)
 
