@@ -121,7 +121,7 @@ def test_other_parameters_are_understood_or_refused(world: World, name: str, tex
 def test_ledger_and_dead_letters_take_no_sql(world: World, text: str) -> None:
     for answer in (
         world.get("/api/v1/ledger", stream=text),
-        world.get("/api/v1/deadletters", before=text),
+        world.get("/api/v1/deadletters", cursor=text),
         world.get("/api/v1/deadletters", stream=text),
         world.get("/api/v1/deadletters", limit=text),
         world.get(f"/api/v1/deadletters/{quote(text, safe='')}"),

@@ -96,7 +96,13 @@ READS: dict[str, dict[str, Any]] = {
     "/api/v1/fields": RANGE, "/api/v1/patterns": RANGE, "/api/v1/query": RANGE, "/api/v1/export": RANGE,
     "/api/v1/explain": RANGE, "/api/v1/context": {}, "/api/v1/tail": {}, "/ws": {}, "/api/v1/saved": {},
 }  # fmt: skip
-ELSEWHERE = {"/api/v1/ledger", "/api/v1/deadletters", "/api/v1/deadletters/{id}", "/api/v1/saved/{view_id}"}
+ELSEWHERE = {
+    "/api/v1/ledger",
+    "/api/v1/deadletters",
+    "/api/v1/deadletters/{id}",
+    "/api/v1/deadletters/{id}/raw",
+    "/api/v1/saved/{view_id}",
+}
 """Tested apart: for callers alone, or of one view."""
 
 
@@ -144,7 +150,9 @@ async def test_a_post_is_refused_as_the_get_is(two: Two) -> None:
         assert "other line" not in answer.text
 
 
-@pytest.mark.parametrize("path", ["/api/v1/ledger", "/api/v1/deadletters", "/api/v1/deadletters/0-0"])
+@pytest.mark.parametrize(
+    "path", ["/api/v1/ledger", "/api/v1/deadletters", "/api/v1/deadletters/0-0", "/api/v1/deadletters/0-0/raw"]
+)
 async def test_what_is_for_callers_stays_so(two: Two, path: str) -> None:
     await two.api.accounts.update_stream("default", anonymous_reads=True)
     await two.api.gate.refresh()

@@ -132,14 +132,20 @@ def create_router() -> APIRouter:
             ),
         ] = None,
         start_time: Annotated[
-            str | None, Query(max_length=64, description="Died no earlier: RFC 3339 or the epoch.")
+            str | None,
+            Query(
+                max_length=64, description="Died no earlier: RFC 3339 or the epoch.", examples=["2026-01-31T12:00:00Z"]
+            ),
         ] = None,
         end_time: Annotated[
-            str | None, Query(max_length=64, description="Died no later: RFC 3339 or the epoch.")
+            str | None,
+            Query(
+                max_length=64, description="Died no later: RFC 3339 or the epoch.", examples=["2026-01-31T13:00:00Z"]
+            ),
         ] = None,
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="At most this many.", examples=[50])] = 50,
         cursor: Annotated[
-            str | None, Query(max_length=16_384, description="The `next` of the page before.", examples=[""])
+            str | None, Query(max_length=16_384, description="The `next` of the page before.", examples=["AQk7…"])
         ] = None,
     ) -> Response:
         """Lines that were accepted and that ClickHouse refused for good, with the reason and what became of them."""
