@@ -12,7 +12,7 @@ from logstream.auth.accounts import Accounts
 from logstream.auth.gate import Gate
 from logstream.bus.protocol import Bus
 from logstream.clock import Clock
-from logstream.settings import ApiSettings
+from logstream.settings import ApiSettings, LettersSettings
 from logstream.storage.store import Store
 
 
@@ -39,15 +39,17 @@ async def serve(
     clock: Clock,
     stop: asyncio.Event,
     idempotency_seconds: float = 3600.0,
+    letters: LettersSettings | None = None,
 ) -> None:
     """Serve on the listening `sock` until `stop` is set; tails end first, then requests under way are answered.
 
-    sock: or who serves in its place. idempotency_seconds: see `Services`.
+    sock: or who serves in its place. idempotency_seconds: see `Services`. letters: None means
+    those of the environment.
     """
     # uvicorn logs each WebSocket with its query string, and that may hold a ticket.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     logging.getLogger("uvicorn.error").addFilter(_BROKEN_OFF)
-    services = Services(settings, bus, store, gate, clock, idempotency_seconds)
+    services = Services(settings, bus, store, gate, clock, idempotency_seconds, letters or LettersSettings())
     tails_ended = asyncio.Event()
 
     async def end_tails() -> None:

@@ -33,6 +33,7 @@ class Services:
     gate: Gate
     clock: Clock
     idempotency_seconds: float = 3600.0
+    letters_settings: LettersSettings = field(default_factory=LettersSettings)
     limits: QueryLimits = field(init=False)
     reads: Reads = field(init=False)
     reader: LogReader = field(init=False)
@@ -57,7 +58,7 @@ class Services:
         self.times = PartTimes(self.store, self.clock)
         self.learning = ThreadPoolExecutor(1, "patterns")
         self.tail_clients = TailClients(self.settings.tail_max_clients)
-        self.letters = LetterBoxes(self.bus, self.clock, LettersSettings())
+        self.letters = LetterBoxes(self.bus, self.clock, self.letters_settings)
 
     def tail(self, stream: Stream) -> Tail:
         """The tail of `stream`; there is one for each."""

@@ -48,7 +48,8 @@ async def main(settings: ApiProcess) -> None:
                 try:
                     await api.serve(
                         settings.api, sock=front.attach, bus=bus, store=store, accounts=accounts, gate=gate,
-                        clock=clock, stop=stop, idempotency_seconds=settings.kafka.idempotency_window_seconds,
+                        clock=clock, stop=stop, idempotency_seconds=settings.idempotency_seconds,
+                        letters=settings.letters,
                     )  # fmt: skip
                 finally:
                     ended.set()

@@ -84,7 +84,7 @@ def _deduplication(settings: ProcessorProcess, journal: StoreJournal) -> Dedupli
     """On Kafka the processor drops repeats; the embedded log does that itself."""
     if settings.run.bus != "kafka":
         return None
-    return Deduplication(journal, settings.kafka.idempotency_window_seconds)
+    return Deduplication(journal, settings.idempotency_seconds)
 
 
 def partitions_check(health: Health) -> Check:

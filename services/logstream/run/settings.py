@@ -15,6 +15,7 @@ from logstream.settings import (
     BusSettings,
     CollectorSettings,
     KafkaSettings,
+    LettersSettings,
     LogSettings,
     ProcessorSettings,
     RunSettings,
@@ -48,6 +49,11 @@ class ProcessSettings(BaseModel):
         """Those that the settings name: `default` when they name none."""
         return self.run.streams or (StreamEntry(name="default"),)
 
+    @property
+    def idempotency_seconds(self) -> float:
+        """How long the log that is used remembers an Idempotency-Key."""
+        return (self.kafka if self.run.bus == "kafka" else self.bus).idempotency_window_seconds
+
 
 class CollectorProcess(ProcessSettings):
     """`logstream collector`."""
@@ -75,6 +81,7 @@ class ApiProcess(ProcessSettings):
     name = "api"
 
     api: ApiSettings
+    letters: LettersSettings
     store: StoreSettings
     auth: AuthSettings
     tls: TlsSettings
