@@ -21,7 +21,7 @@ from benchmarks import harness, workload
 _SEED = 20_261_124
 
 
-def merges_idle(running: harness.Platform, database: str, rows: int) -> list[int]:
+def merges_idle(running: harness.Engine, database: str, rows: int) -> list[int]:
     """Wait until every row is stored and merges have been idle for two seconds; the rows of the parts left."""
     deadline = time.monotonic() + 600
     quiet_since = None
@@ -41,12 +41,12 @@ def merges_idle(running: harness.Platform, database: str, rows: int) -> list[int
     return [int(row[0]) for row in parts]
 
 
-def _bytes_per_row(running: harness.Platform, database: str, rows: int) -> float:
+def bytes_per_row(running: harness.Engine, database: str, rows: int) -> float:
     size = running.sql(f"SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = '{database}'")
     return int(size[0][0]) / rows
 
 
-def _verify(running: harness.Platform, database: str, sums: dict[str, int]) -> None:
+def verify(running: harness.Engine, database: str, sums: dict[str, int]) -> None:
     """Count, sums of CRC-32 over messages and unique ids, and sums of times against the generator's own; and that
     every record of the log has its rows 0 … n-1, each once."""
     answer = running.sql(
@@ -85,8 +85,8 @@ def _batches(rows: int) -> dict[str, Any]:
         after = running.cpu()
         peaks = running.peak_rss_mb()
         inserts = int(running.sql("SELECT value FROM system.events WHERE event = 'InsertQuery'")[0][0])
-        _verify(running, database, sent["sums"])
-        per_row = _bytes_per_row(running, database, rows)
+        verify(running, database, sent["sums"])
+        per_row = bytes_per_row(running, database, rows)
     seconds = {role: after[role] - before.get(role, 0.0) for role in after}
     total = sum(seconds.values())
     for role, used in seconds.items():
@@ -120,7 +120,7 @@ def _singles(requests: int) -> dict[str, Any]:
             raise SystemExit(f"accepted {sent['accepted']} of {requests}: {sent['statuses']}")
         merges_idle(running, database, requests)
         after = running.cpu()
-        _verify(running, database, sent["sums"])
+        verify(running, database, sent["sums"])
     seconds = {role: after[role] - before.get(role, 0.0) for role in after}
     for role, used in seconds.items():
         print(f"  {role:<12} {used:7.2f} s   {used / requests * 1e6:5.1f} µs/request")

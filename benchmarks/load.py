@@ -136,6 +136,7 @@ def main() -> None:
             "p50_ms": latencies[len(latencies) // 2] * 1e3,
             "p99_ms": latencies[int(len(latencies) * 0.99)] * 1e3,
             "body_bytes": sum(map(len, made)),
+            "cpu_seconds": time.process_time(),
             "sums": {"rows": job["rows"], "message_crc": message_crc, "id_crc": id_crc, "time_sum": time_sum},
         },
         sys.stdout,
