@@ -346,7 +346,7 @@ class LettersSettings(_Settings):
         60.0, gt=0, description="Pause between two looks for replays that a crash left unfinished."
     )
     lease_seconds: float = Field(
-        30.0, gt=0, le=60, description="A replay that takes longer may be finished by another process."
+        30.0, gt=0, le=30, description="A replay that takes longer may be finished by another process."
     )
 
 
