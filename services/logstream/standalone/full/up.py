@@ -17,6 +17,7 @@ from logstream.errors import StartupError
 from logstream.standalone import open_files, preflight
 from logstream.standalone.banner import Addresses, banner, url
 from logstream.standalone.full import ports, servers
+from logstream.standalone.full.fetch import CACHE_VARIABLE
 from logstream.standalone.full.options import FullOptions, check, parse
 from logstream.standalone.full.output import Lines, is_colourful
 from logstream.standalone.full.services import Services
@@ -58,6 +59,8 @@ def _run(options: FullOptions) -> int:
     apis = [url(options.host, port) for port in chosen.apis]
     say(f"starting on {data}")
     below = servers.prepare(data, chosen, (lock,), hang)
+    # Ours alone: the services would wonder about a setting they do not know.
+    os.environ.pop(CACHE_VARIABLE, None)
     colour = is_colourful()
     above = Services(
         options.host,
