@@ -1,6 +1,10 @@
 """Days built anew from the log and swapped in, on the real engine."""
 
 import hashlib
+import json
+import os
+import subprocess
+import sys
 import uuid
 from collections.abc import AsyncIterator
 from datetime import date, timedelta
@@ -200,3 +204,42 @@ def test_days_are_read_as_people_write_them() -> None:
     for wrong in ("", "yesterday", "2026-11-20..2026-11-19", "2026-13-01"):
         with pytest.raises(ValueError, match=r".+"):
             parse_days(wrong)
+
+
+def command(tmp_path: Path, engine: EngineProcess, stream: Stream, *arguments: str) -> tuple[int, str, str]:
+    """`logstream processor replay` on the embedded log; its exit status and what it wrote."""
+    environment = {
+        **os.environ, "LOGSTREAM_RUN_BUS": "sqlite", "LOGSTREAM_BUS_PATH": str(tmp_path / "bus"),
+        "LOGSTREAM_STORE_URL": engine.url, "LOGSTREAM_RUN_STREAMS": json.dumps([{"name": stream.name}]),
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "logstream.cli", "processor", "replay", "--stream", stream.name, *arguments],
+        env=environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+async def test_the_command_says_first_and_then_does(tmp_path: Path, engine: EngineProcess, stream: Stream) -> None:
+    async with running(tmp_path / "bus", engine.url, stream) as run:
+        for i in range(3):
+            await publish(run.bus, stream, records(10, seed=i), received_at=TODAY - DAY_NS + i)
+        await run.drained(3)
+        await run.store.command(
+            f"ALTER TABLE {stream.database}.logs DELETE WHERE offset = 1", settings={"mutations_sync": 1}
+        )
+    yesterday = at(1).isoformat()
+    status, out, err = command(tmp_path, engine, stream)
+    assert status == 0, err
+    assert "can be built anew" in out
+    assert "--yes" in err
+    status, out, err = command(tmp_path, engine, stream, "--days", yesterday, "--yes", "-o", "json")
+    assert status == 0, err
+    assert json.loads(out) == [
+        {"day": yesterday, "in_table": 20, "in_ledger": 30, "rebuilt": 30, "swapped": True, "reason": ""}
+    ]
+    status, out, err = command(tmp_path, engine, stream, "--days", at(0).isoformat(), "--yes")
+    assert (status, "not over" in out) == (1, True)
+    assert command(tmp_path, engine, stream, "--days", "soon")[0] == 2
+    store = await Store.connect(StoreSettings(url=engine.url))
+    assert (await store.query(f"SELECT count() FROM {stream.database}.logs")).rows[0][0] == 30
+    await store.close()
