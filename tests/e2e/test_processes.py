@@ -17,7 +17,7 @@ from tests.support.engine import EngineProcess
 from tests.support.kafka import ForeignKafka, Kafka
 from tests.support.ports import free_ports
 from tests.support.postgres import ForeignPostgres, Postgres
-from tests.support.run import Service, run, services
+from tests.support.run import PATIENT, Service, run, services
 from tests.support.up import PATIENCE, eventually
 
 from logstream.auth.accounts import Accounts
@@ -27,8 +27,6 @@ from logstream.settings import AuthSettings
 from logstream.stream import Stream, make_stream
 
 CLIENTS = 3
-PATIENT = 2 * PATIENCE
-"""Seconds; two of each service start on a machine that may have two cores."""
 
 
 @dataclass
@@ -97,7 +95,7 @@ def installation(
             [start("api", LOGSTREAM_API_PORT=str(port)) for port in api_ports],
         )
         for service in started:
-            service.ready(PATIENT)
+            service.ready()
         yield made
 
 
@@ -116,11 +114,11 @@ class Writer(threading.Thread):
         self.complete = False
 
     def run(self) -> None:
-        while not self.over.wait(0.02):
+        while not self.over.wait(0.05):
             for _ in range(10):
                 self.client.send(f"client {self._number} line {self.sent}")
                 self.sent += 1
-        self.complete = self.client.close(PATIENCE)
+        self.complete = self.client.close(PATIENT)
 
 
 class Reader(threading.Thread):
@@ -152,7 +150,7 @@ class Reader(threading.Thread):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 async def test_every_service_is_restarted_in_turn_under_load(installation: Installation) -> None:
     key = await installation.key()
     collectors, apis = installation.collectors, installation.apis
@@ -173,10 +171,11 @@ async def test_every_service_is_restarted_in_turn_under_load(installation: Insta
                 if graceful:
                     assert service.stop() == 0, service.log
                 service.close()
-                service.start().ready(PATIENT)
+                service.start().ready()
                 eventually(
                     lambda before=before: sum(w.client.stats().accepted for w in writers) > before,  # type: ignore[misc]
                     "lines are accepted meanwhile",
+                    PATIENT,
                 )
         finally:
             for thread in (*writers, reader):
@@ -213,7 +212,7 @@ def ledger(url: str, key: str) -> list[dict[str, Any]]:
     return keys
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_connections_of_a_whole_installation_are_checked(installation: Installation, tmp_path: Path) -> None:
     config = str(tmp_path / "logstream.yaml")
     for kind in ("collector", "processor", "api"):

@@ -15,6 +15,8 @@ from typing import Any
 
 from tests.support.up import PATIENCE, eventually
 
+PATIENT = 4 * PATIENCE
+"""Seconds; several processes start at once, on a machine that may have two cores and more to do."""
 PYTHON = [sys.executable, "-m", "logstream.run"]
 
 
@@ -37,7 +39,7 @@ class Service:
         self.start()
 
     def start(self) -> "Service":
-        """Start it, or start it again: on the ports it had."""
+        """Start it, or start it again."""
         self._starts += 1
         self._log = self._folder / f"{self.kind}-{id(self)}-{self._starts}.log"
         clean = {name: value for name, value in os.environ.items() if not name.startswith("LOGSTREAM_")}
@@ -63,13 +65,9 @@ class Service:
         def found() -> list[int]:
             return [e["port"] for e in self.events() if e["event"] == "listening" and e["to"] == what]
 
-        eventually(lambda: bool(found()) or self.process.poll() is not None, f"{self.kind} listens for {what}")
+        eventually(lambda: bool(found()) or self.process.poll() is not None, f"{self.kind} listens for {what}", PATIENT)
         assert found(), self.log
         return found()[0]
-
-    def keep_port(self, variable: str) -> None:
-        """Listen on the same port after the next start."""
-        self._environ[variable] = str(self.port())
 
     def get(
         self, path: str, what: str = "probes", *, tls: ssl.SSLContext | None = None, seconds: float = 10.0
@@ -85,7 +83,7 @@ class Service:
         except OSError:
             return 0, None
 
-    def ready(self, seconds: float = PATIENCE) -> "Service":
+    def ready(self, seconds: float = PATIENT) -> "Service":
         eventually(
             lambda: self.get("/readyz")[0] == 200 or self.process.poll() is not None, f"{self.kind} is ready", seconds
         )
@@ -96,7 +94,7 @@ class Service:
         self.process.send_signal(number)
 
     def ended(self) -> int:
-        return self.process.wait(PATIENCE)
+        return self.process.wait(PATIENT)
 
     def stop(self) -> int:
         """SIGTERM; the exit status."""
@@ -125,6 +123,6 @@ def run(kind: str, environ: Mapping[str, str], *arguments: str) -> subprocess.Co
     """One that ends by itself."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("LOGSTREAM_")}
     return subprocess.run(
-        [*PYTHON, kind, *arguments], check=False, capture_output=True, text=True, timeout=PATIENCE,
+        [*PYTHON, kind, *arguments], check=False, capture_output=True, text=True, timeout=PATIENT,
         env={**clean, "LOGSTREAM_LOG_FORMAT": "json", **environ},
     )  # fmt: skip
