@@ -198,8 +198,8 @@ class FullSupervisor:
         part.kill_at = None
         part.is_ready = False
         if self._stopping:
-            # 143: what Java makes of SIGTERM.
-            self._say(f"{part.name} {'has stopped' if status in {0, 143} else describe(status)}")
+            is_as_asked = status in {0, -part.stop_signal, 128 + part.stop_signal}
+            self._say(f"{part.name} {'has stopped' if is_as_asked else describe(status)}")
             return
         if not part.proved and (status in {1, 2} or part.failures >= HOPELESS):
             self._say(f"{part.name} cannot be started ({describe(status)}); giving up")
