@@ -12,6 +12,7 @@ from typing import Protocol
 
 from logstream.bus.header import Header
 from logstream.clock import NS_PER_SECOND
+from logstream.errors import InvalidValue
 
 NS_PER_MINUTE = 60 * NS_PER_SECOND
 
@@ -84,6 +85,16 @@ class Claimed:
     key: bytes
     fingerprint: bytes
     received_at: int
+
+
+DEAD_LETTERS = ".deadletters"
+"""How the name of a dead-letter topic ends."""
+
+
+def require_letters(topic: str) -> None:
+    """Raises InvalidValue for a topic that is not one of dead letters."""
+    if not topic.endswith(DEAD_LETTERS):
+        raise InvalidValue(f"only dead letters are kept for days, not the records of {topic!r}", field="topic")
 
 
 def minute_of(received_at: int) -> int:
@@ -221,10 +232,29 @@ class Consumer(Protocol):
 class Bus(Protocol):
     """A durable log. Every method may raise BusUnavailable."""
 
-    async def create_topic(self, name: str, *, partitions: int | None = None) -> Topic:
+    async def create_topic(
+        self, name: str, *, partitions: int | None = None, retention_days: int | None = None
+    ) -> Topic:
         """The topic, made when it is not there. Idempotent; the partitions of an existing topic stay.
 
-        partitions: None means as the bus's settings have it (1 in the embedded log).
+        partitions: None means as the bus's settings have it (1 in the embedded log). retention_days: of a dead-letter
+        topic, as `set_retention`, also where it is there already; on Kafka a user who may not change the settings of
+        a topic that is there leaves them as they are, with a warning.
+        """
+        ...
+
+    async def set_retention(self, name: str, days: int) -> None:
+        """Keep the records of a dead-letter topic `days` days: those that are there, too. Nothing happens where there
+        is no such topic.
+
+        The embedded log remembers it until it is closed. Raises InvalidValue for any other topic, whose records go
+        when they are stored.
+        """
+        ...
+
+    async def delete_topic(self, name: str) -> None:
+        """Remove a topic with its records, positions, claims and counts, for good. Idempotent; no other topic is
+        touched. Whoever reads or writes it from now on is told NotFound; one made anew has another incarnation.
         """
         ...
 

@@ -1,6 +1,7 @@
 """Questions about topics, offsets and groups. Every answer comes within the request timeout, or BusUnavailable."""
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -137,14 +138,25 @@ class Admin:
         )
         return {key: entry.value for key, entry in found.items() if entry.value is not None}
 
-    async def raise_max_bytes(self, name: str, max_bytes: int) -> None:
-        """Let an existing topic take records of `max_bytes`. Raises BusUnavailable."""
-        entry = ConfigEntry("max.message.bytes", str(max_bytes), incremental_operation=AlterConfigOpType.SET)
+    async def change(self, name: str, key: str, value: str) -> None:
+        """Give an existing topic another setting. Raises NotFound, BusUnavailable."""
+        entry = ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
         resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=[entry])
         await self._ask(
-            f"raising max.message.bytes of topic {name!r}",
+            f"changing {key} of topic {name!r}",
             lambda: self._client.incremental_alter_configs([resource], request_timeout=self._timeout),
         )
+
+    async def delete(self, name: str) -> None:
+        """Remove the topic; one that is not there is no error. Brokers go on removing when this returns.
+
+        Raises BusUnavailable.
+        """
+        with contextlib.suppress(NotFound):
+            await self._ask(
+                f"deleting topic {name!r}",
+                lambda: self._client.delete_topics([name], request_timeout=self._timeout),
+            )
 
     async def offsets(self, topic: str, partitions: Sequence[int]) -> list[Offsets]:
         """Beginning and end of each. Raises NotFound, BusUnavailable."""

@@ -1,8 +1,9 @@
 """The log on Kafka: the face in the event loop."""
 
 import asyncio
+import contextlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from logstream.bus.header import Header, Kind, encode
@@ -15,6 +16,7 @@ from logstream.bus.kafka.producer import Appender
 from logstream.bus.kafka.tails import Tails
 from logstream.bus.kafka.waiting import Waiting
 from logstream.bus.protocol import (
+    DEAD_LETTERS,
     NS_PER_MINUTE,
     Claim,
     Committed,
@@ -27,6 +29,7 @@ from logstream.bus.protocol import (
     RebalanceListener,
     Topic,
     minute_of,
+    require_letters,
 )
 from logstream.clock import Clock
 from logstream.errors import BusUnavailable, InvalidValue, LogStreamError, NotFound
@@ -89,20 +92,26 @@ class KafkaBus:
 
     # Topics
 
-    async def create_topic(self, name: str, *, partitions: int | None = None) -> Topic:
+    async def create_topic(
+        self, name: str, *, partitions: int | None = None, retention_days: int | None = None
+    ) -> Topic:
         count = self._settings.partitions if partitions is None else partitions
         if count < 1:
             raise InvalidValue("a topic has at least 1 partition", field="partitions", limit=1)
         self._require_open()
-        if name in self._topics:
+        if retention_days is not None:
+            require_letters(name)
+        elif name in self._topics:
             return self._topics[name]
-        properties = config.topic(self._settings, letters=name.endswith(".deadletters"))
+        properties = config.topic(
+            self._settings, letters=name.endswith(DEAD_LETTERS), retention_days=retention_days
+        )  # fmt: skip
         try:
             topic = await self._learn(name)
         except NotFound:
             await self._admin.create(name, count, properties)
             return await self._appeared(name)
-        await self._fit(topic, int(properties["max.message.bytes"]))
+        await self._fit(topic, int(properties["max.message.bytes"]), retention_days)
         return topic
 
     async def _appeared(self, name: str) -> Topic:
@@ -118,15 +127,45 @@ class KafkaBus:
             await asyncio.sleep(0.1)
         raise BusUnavailable(f"topic {name!r} was made, but has no leader yet", retry_after=2.0)
 
-    async def _fit(self, topic: Topic, needed: int) -> None:
-        """An existing topic keeps its partitions and settings, but must take the largest record."""
+    async def set_retention(self, name: str, days: int) -> None:
+        require_letters(name)
+        self._require_open()
+        with contextlib.suppress(NotFound):
+            await self._keep(name, days, await self._admin.properties(name))
+
+    async def _keep(self, name: str, days: int, properties: Mapping[str, str]) -> None:
+        wanted = str(days * config.DAY_MS)
+        if properties.get("retention.ms") != wanted:
+            await self._admin.change(name, "retention.ms", wanted)
+            self._log.info("dead_letters_kept_for", topic=name, days=days)
+
+    async def delete_topic(self, name: str) -> None:
+        self._require_open()
+        await self._admin.delete(name)
+        # Brokers tell each other: one that still has it would let it be found again.
+        for _ in range(50):
+            try:
+                await self._admin.describe(name)
+            except NotFound:
+                break
+            await asyncio.sleep(0.1)
+        else:
+            raise BusUnavailable(f"topic {name!r} is still being deleted", retry_after=2.0)
+        self._topics.pop(name, None)
+
+    async def _fit(self, topic: Topic, needed: int, retention_days: int | None) -> None:
+        """An existing topic keeps its partitions and settings, but must take the largest record, and dead letters
+        are kept as long as is asked for."""
         try:
             properties = await self._admin.properties(topic.name)
             if int(properties.get("max.message.bytes", needed)) < needed:
-                await self._admin.raise_max_bytes(topic.name, needed)
+                await self._admin.change(topic.name, "max.message.bytes", str(needed))
                 self._log.info("topic_takes_larger_records", topic=topic.name, max_message_bytes=needed)
+            if retention_days is not None:
+                await self._keep(topic.name, retention_days, properties)
         except LogStreamError as error:
-            # Not every user may look or change: a record too large is then refused by the broker, by name.
+            # Not every user may look or change: a record too large is then refused by the broker, by name, and
+            # letters go when the topic says.
             self._log.warning("topic_settings_not_changed", topic=topic.name, error=error.message)
 
     async def _learn(self, name: str) -> Topic:

@@ -26,7 +26,8 @@ _POLL_SECONDS = 0.05
 """Longest time that a move waits for the thread; data wakes it at once."""
 _TAKE = 256
 """Messages taken at once; bounds what is between the thread and the loop."""
-_SKIPPED = frozenset({KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION, KafkaError.INVALID_MSG})
+_ATTEMPTS = 3
+_DAMAGED = frozenset({KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION, KafkaError.INVALID_MSG})
 
 Place = tuple[str, int]
 """Topic and partition."""
@@ -41,7 +42,7 @@ class Gone(LogStreamError):
 class Cursor:
     """One partition being read. `records` are consecutive and end before `next`, the offset to come."""
 
-    __slots__ = ("bytes", "epoch", "fault", "grown", "keep", "next", "paused", "place", "records", "used_at")
+    __slots__ = ("bytes", "damaged", "epoch", "fault", "grown", "keep", "next", "paused", "place", "records", "used_at")
 
     def __init__(self, place: Place, offset: int, keep: bool) -> None:
         self.place = place
@@ -51,6 +52,7 @@ class Cursor:
         self.bytes = 0
         self.paused = False
         self.epoch = 0
+        self.damaged = 0
         self.fault: LogStreamError | None = None
         self.grown: asyncio.Future[None] | None = None
         self.used_at = 0.0
@@ -281,7 +283,7 @@ class Fetcher:
             if offset is None or offset < cursor.next:
                 continue
             message = Message(place[1], offset, value if isinstance(value, bytes) else b"")
-            if cursor.records and cursor.records[-1].offset + 1 != offset:
+            if offset > cursor.next:
                 self._log.error(
                     "records_cannot_be_read", topic=place[0], partition=place[1], first=cursor.next, last=offset - 1
                 )
@@ -289,6 +291,7 @@ class Fetcher:
             cursor.bytes += len(message.value)
             cursor.next = offset + 1
             cursor.fault = None
+            cursor.damaged = 0
         for cursor in touched.values():
             self._bound(cursor)
             cursor.wake()
@@ -297,17 +300,35 @@ class Fetcher:
         topic, partition = cursor.place
         if error.code() in (KafkaError._PARTITION_EOF,):
             return
-        self._log.warning(
-            "kafka_partition_fault", topic=topic, partition=partition, offset=offset,
-            reason=error.name(), error=error.str(),
-        )  # fmt: skip
-        if error.code() in _SKIPPED:
-            # librdkafka goes on behind the batch that cannot be read.
+        if error.code() in _DAMAGED:
+            self._pass_over(cursor, error)
             return
+        self._log.warning(
+            "kafka_partition_fault", topic=topic, partition=partition, offset=offset, reason=error.name(),
+            error=error.str(),
+        )  # fmt: skip
         if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             cursor.fault = Gone(f"offset {cursor.next} of {topic!r}/{partition} is not there")
             return
         cursor.fault = self._faults.map(error, f"reading {topic!r}/{partition}")
+
+    def _pass_over(self, cursor: Cursor, error: KafkaError) -> None:
+        """librdkafka asks for a damaged batch again for ever: go on behind it, one offset at a time.
+
+        Only when it stays damaged: it may have been damaged on the way.
+        """
+        cursor.damaged += 1
+        if cursor.damaged < _ATTEMPTS:
+            return
+        topic, partition = cursor.place
+        self._log.error(
+            "record_cannot_be_read", topic=topic, partition=partition, offset=cursor.next, reason=error.name(),
+            error=error.str(),
+        )  # fmt: skip
+        cursor.next += 1
+        self._epoch += 1
+        cursor.epoch = self._epoch
+        self._commands.put(partial(self._seek, cursor.place, cursor.next, cursor.epoch, True))
 
     def _bound(self, cursor: Cursor) -> None:
         share = self._buffer_bytes // max(1, len(self._cursors))

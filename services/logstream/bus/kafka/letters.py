@@ -79,6 +79,11 @@ class Letters:
                 max_bytes=_READ_BYTES, wait=self._settings.request_timeout_seconds,
             )  # fmt: skip
             if not found:
+                cursor = self._fetcher.cursor(place)
+                if cursor is not None and cursor.next >= offsets.end:
+                    # The rest cannot be read.
+                    known.next = offsets.end
+                    break
                 raise self._faults.unreachable(f"reading {topic.name}/{partition}")
             for message in found:
                 try:

@@ -132,6 +132,10 @@ class Waiting:
                     max_bytes=_READ_BYTES, wait=self._settings.request_timeout_seconds,
                 )  # fmt: skip
                 if not found:
+                    cursor = self._fetcher.cursor(place)
+                    if cursor is not None and cursor.next >= end:
+                        # The rest cannot be read.
+                        break
                     raise self._faults.unreachable(f"counting {topic.name}/{partition}")
                 for message in found:
                     if message.offset < end:

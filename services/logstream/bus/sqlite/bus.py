@@ -1,6 +1,7 @@
 """The embedded log's face in the event loop."""
 
 import asyncio
+import contextlib
 import shutil
 import zlib
 from collections import defaultdict
@@ -23,13 +24,14 @@ from logstream.bus.protocol import (
     Settled,
     Topic,
     minute_of,
+    require_letters,
 )
 from logstream.bus.sqlite import reader
 from logstream.bus.sqlite.log import Log
 from logstream.bus.sqlite.reader import Reader
 from logstream.bus.sqlite.recent import RecentRecords
 from logstream.bus.sqlite.schema import DirectoryLock
-from logstream.bus.sqlite.writer import Append, Call, Done, Writer
+from logstream.bus.sqlite.writer import Append, Call, Deleted, Done, Writer
 from logstream.clock import Clock
 from logstream.errors import BusUnavailable, InvalidValue, LogStreamError, NotFound, OffsetOutOfRange
 from logstream.settings import MIB, BusSettings
@@ -44,13 +46,14 @@ def _free_disk_bytes(directory: Path) -> int:
 class _View:
     """One partition, as readers see it. `grown` is set when records were appended, and then made anew."""
 
-    __slots__ = ("beginning", "bytes", "end", "grown", "lane_id")
+    __slots__ = ("beginning", "bytes", "end", "gone", "grown", "lane_id")
 
     def __init__(self, lane_id: int, beginning: int, end: int) -> None:
         self.lane_id = lane_id
         self.beginning = beginning
         self.end = end
         self.bytes = 0
+        self.gone = False
         self.grown: asyncio.Future[None] | None = None
 
     def wake(self) -> None:
@@ -116,12 +119,27 @@ class SqliteBus:
 
     # Topics
 
-    async def create_topic(self, name: str, *, partitions: int | None = None) -> Topic:
+    async def create_topic(
+        self, name: str, *, partitions: int | None = None, retention_days: int | None = None
+    ) -> Topic:
         count = 1 if partitions is None else partitions
         if count < 1:
             raise InvalidValue("a topic has at least 1 partition", field="partitions", limit=1)
         topic = self._topics.get(name)
-        return await self._call(lambda log: log.create_topic(name, count)) if topic is None else topic
+        if topic is None:
+            topic = await self._call(lambda log: log.create_topic(name, count))
+        if retention_days is not None:
+            await self.set_retention(name, retention_days)
+        return topic
+
+    async def set_retention(self, name: str, days: int) -> None:
+        require_letters(name)
+        if name in self._topics:
+            await self._call(lambda log: log.letters_days.update({name: days}))
+
+    async def delete_topic(self, name: str) -> None:
+        # What is published meanwhile is told when it is done.
+        await self._call(lambda log: Deleted(name, log.delete_topic(name)), last=True)
 
     def _topic(self, name: str) -> Topic:
         try:
@@ -168,10 +186,10 @@ class SqliteBus:
         if self._closing is not None:
             raise BusUnavailable("the log is closed")
 
-    async def _call(self, call: Callable[[Log], _T]) -> _T:
+    async def _call(self, call: Callable[[Log], _T], *, last: bool = False) -> _T:
         self._require_open()
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        self._writer.put(Call(future, call))
+        self._writer.put(Call(future, call, last=last))
         return cast(_T, await future)
 
     def _settle(self, done: Done) -> None:
@@ -181,6 +199,10 @@ class SqliteBus:
             self._queued_bytes -= job.size
             if isinstance(job, Append) and isinstance(result, Published) and not result.duplicate:
                 grown[job.topic, result.partition].append(Message(result.partition, result.offset, job.value))
+            elif isinstance(result, Topic):
+                self._topics[result.name] = result
+            elif isinstance(result, Deleted):
+                self._forget(result)
         for lane in done.changed:
             views = self._views.setdefault(lane.topic, [])
             if lane.partition == len(views):
@@ -190,8 +212,6 @@ class SqliteBus:
             view.bytes = lane.bytes
             metrics.BUS_BYTES.labels(lane.topic).set(sum(v.bytes for v in views))
         for job, result in zip(done.jobs, done.results, strict=True):
-            if isinstance(result, Topic):
-                self._topics[result.name] = result
             if job.future.done():
                 continue
             if isinstance(result, LogStreamError):
@@ -199,10 +219,23 @@ class SqliteBus:
             else:
                 job.future.set_result(result)
         for (topic, partition), appended in grown.items():
+            if topic not in self._views:
+                continue
             view = self._view(topic, partition)
             self._recent.add(view.lane_id, appended)
             metrics.BUS_APPENDED_BYTES.labels(topic).inc(sum(len(m.value) for m in appended))
             view.wake()
+
+    def _forget(self, deleted: Deleted) -> None:
+        """A topic is gone: whoever waits for its records hears of it."""
+        self._topics.pop(deleted.topic, None)
+        for view in self._views.pop(deleted.topic, []):
+            view.gone = True
+            view.wake()
+            self._recent.forget(view.lane_id)
+        for metric in (metrics.BUS_BYTES, metrics.BUS_APPENDED_BYTES):
+            with contextlib.suppress(KeyError):
+                metric.remove(deleted.topic)
 
     # Reading
 
@@ -212,6 +245,8 @@ class SqliteBus:
         view = self._view(topic, partition)
         while True:
             self._require_open()
+            if view.gone:
+                raise NotFound(f"topic {topic!r} was deleted")
             if not view.beginning <= offset <= view.end:
                 raise OffsetOutOfRange(
                     f"offset {offset} of {topic}/{partition} is outside {view.beginning} to {view.end}",
@@ -259,7 +294,7 @@ class SqliteBus:
     ) -> None:
         """As `Consumer.commit`, for any group."""
         self._view(topic, partition)
-        await self._call(lambda log: log.commit(log.lanes[topic][partition], group, position, settled))
+        await self._call(lambda log: log.commit(log.lane(topic, partition), group, position, settled))
 
     async def ledger(self, topic: str, *, start: int | None = None, end: int | None = None) -> Sequence[LedgerEntry]:
         self._topic(topic)

@@ -6,19 +6,17 @@ All calls happen between `begin` and `finish`, in one thread; `finish` makes the
 import secrets
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from logstream.bus.header import Header, wire_segments
-from logstream.bus.protocol import Claim, Committed, Published, Settled, Topic, minute_of
+from logstream.bus.protocol import DEAD_LETTERS, Claim, Committed, Published, Settled, Topic, minute_of
 from logstream.bus.sqlite.schema import OFFSET_BITS, connect_writer
 from logstream.clock import NS_PER_SECOND, Clock
-from logstream.errors import BusFull, Conflict, KeyReused
+from logstream.errors import BusFull, Conflict, KeyReused, NotFound
 from logstream.settings import BusSettings
 
-DEAD_LETTERS = ".deadletters"
-"""A topic of this ending has no consumer: it keeps its newest records and never makes the log full."""
 _COUNT = """
 INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
     accepted = accepted + excluded.accepted, deduplicated = deduplicated + excluded.deduplicated,
@@ -51,6 +49,7 @@ class Lane:
 
     @property
     def letters(self) -> bool:
+        """Then it has no consumer: it keeps its newest records and never makes the log full."""
         return self.topic.endswith(DEAD_LETTERS)
 
     def row(self, offset: int) -> int:
@@ -77,6 +76,10 @@ class Log:
         self.changed: dict[int, Lane] = {}
         """Lanes whose offsets or bytes changed, by id; whoever reports them to readers clears it."""
         self.topics: dict[str, Topic] = {}
+        self.letters_days: dict[str, int] = {}
+        """Days that dead letters are kept, by topic; for ever where nothing was said."""
+        self.deleted: list[tuple[int, int]] = []
+        """Topic and lane ids of deleted topics of which the file may still have something."""
         self.sql = connect_writer(directory)
         self.load()
 
@@ -94,6 +97,7 @@ class Log:
             ]
             topics[name] = Topic(name, incarnation, len(lanes[name]))
         self.topics, self.lanes = topics, lanes
+        self.deleted = self.sql.execute("SELECT -topic, id FROM lanes WHERE topic < 0").fetchall()
         self.changed = {lane.lane_id: lane for of_topic in lanes.values() for lane in of_topic}
 
     def _load_lane(self, lane: Lane) -> Lane:
@@ -148,10 +152,9 @@ class Log:
         if topic is not None:
             return topic
         incarnation = 1 + secrets.randbelow(2**32 - 1)
-        topic_id = self.sql.execute(
-            "INSERT INTO topics (name, incarnation) VALUES (?, ?)", (name, incarnation)
-        ).lastrowid
-        assert topic_id is not None
+        # Not as SQLite would have it: what a deleted topic had is known by its id until it is gone.
+        (topic_id,) = self.sql.execute("SELECT 1 + coalesce(max(abs(topic)), 0) FROM lanes").fetchone()
+        self.sql.execute("INSERT INTO topics (id, name, incarnation) VALUES (?, ?, ?)", (topic_id, name, incarnation))
         lanes = []
         for partition in range(partitions):
             lane_id = self.sql.execute(
@@ -164,6 +167,31 @@ class Log:
         self.lanes[name] = lanes
         self.topics[name] = Topic(name, incarnation, partitions)
         return self.topics[name]
+
+    def delete_topic(self, name: str) -> Sequence[int]:
+        """The ids of the lanes that it had; its records go with `retention.step`."""
+        lanes = self.lanes.pop(name, [])
+        self.topics.pop(name, None)
+        self.letters_days.pop(name, None)
+        for lane in lanes:
+            self.sql.execute("DELETE FROM positions WHERE lane = ?", (lane.lane_id,))
+            self.sql.execute("UPDATE lanes SET topic = ? WHERE id = ?", (-lane.topic_id, lane.lane_id))
+            self.changed.pop(lane.lane_id, None)
+            self.deleted.append((lane.topic_id, lane.lane_id))
+        if lanes:
+            topic_id = lanes[0].topic_id
+            self.sql.execute("DELETE FROM topics WHERE id = ?", (topic_id,))
+            self.sql.execute("DELETE FROM ledger WHERE topic = ?", (topic_id,))
+            for place in [place for place in self._counts if place[0] == topic_id]:
+                del self._counts[place]
+        return [lane.lane_id for lane in lanes]
+
+    def lane(self, topic: str, partition: int) -> Lane:
+        """Raises NotFound: the topic was deleted since."""
+        lanes = self.lanes.get(topic, ())
+        if not 0 <= partition < len(lanes):
+            raise NotFound(f"there is no partition {partition} of topic {topic!r}")
+        return lanes[partition]
 
     def append(self, lane: Lane, header: Header, value: bytes, claim: Claim | None) -> Published:
         """Raises KeyReused or BusFull, and has then changed nothing."""
@@ -237,8 +265,8 @@ class Log:
         self.require_disk()
 
     def join(self, topic: str, group: str) -> None:
-        """Make `group` known, so that records wait for it."""
-        for lane in self.lanes[topic]:
+        """Make `group` known, so that records wait for it. Raises NotFound."""
+        for lane in [self.lane(topic, 0), *self.lanes[topic][1:]]:
             if group not in lane.positions:
                 self.sql.execute("INSERT INTO positions VALUES (?, ?, 0, '', 0)", (lane.lane_id, group))
                 lane.positions[group] = 0

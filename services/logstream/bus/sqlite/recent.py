@@ -60,6 +60,11 @@ class RecentRecords:
             else:
                 del self._runs[first]
 
+    def forget(self, lane: int) -> None:
+        run = self._runs.pop(lane, None)
+        if run is not None:
+            self._bytes -= sum(len(message.value) for message in run.messages[run.head :])
+
     def read(self, lane: int, offset: int, max_bytes: int) -> Sequence[Message] | None:
         """As `Bus.read` from memory; None when the record at `offset` is not there."""
         run = self._runs.get(lane)

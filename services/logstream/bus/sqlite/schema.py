@@ -23,7 +23,8 @@ OFFSET_BITS = 40
 """A record's row id is `lane << OFFSET_BITS | offset`: one table, and each partition's records lie together."""
 
 # `entries` repeats what retention and the ledger must know of a record, so that they need not read values.
-# `partition` of a topic is a lane of its own; no row of `lanes` is ever deleted.
+# `partition` of a topic is a lane of its own; no row of `lanes` is ever deleted. Where its `topic` is negative, the
+# topic was deleted, and what it had goes bit by bit.
 _TABLES = """
 CREATE TABLE topics (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, incarnation INTEGER NOT NULL);
 CREATE TABLE lanes (id INTEGER PRIMARY KEY, topic INTEGER NOT NULL, partition INTEGER NOT NULL);

@@ -40,11 +40,12 @@ class Job(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """Any call on the log."""
+    """Any call on the log. last: nothing else is in its group behind it."""
 
     future: "asyncio.Future[object]"
     call: Callable[[Log], object]
     size: int = 0
+    last: bool = False
 
     def run(self, log: Log) -> object:
         return self.call(log)
@@ -64,9 +65,17 @@ class Append:
     published: Published | None = None
 
     def run(self, log: Log) -> object:
-        lane = log.lanes[self.topic][self.partition]
+        lane = log.lane(self.topic, self.partition)
         self.published = log.append(lane, self.header, self.value, self.claim)
         return self.published
+
+
+@dataclass(slots=True, frozen=True)
+class Deleted:
+    """A topic is gone; the lanes it had."""
+
+    topic: str
+    lanes: Sequence[int]
 
 
 @dataclass(slots=True, frozen=True)
@@ -148,7 +157,7 @@ class Writer:
             while job is not None:
                 group.append(job)
                 size += job.size
-                if size >= _GROUP_BYTES or len(group) >= _GROUP_JOBS:
+                if size >= _GROUP_BYTES or len(group) >= _GROUP_JOBS or (isinstance(job, Call) and job.last):
                     return group, False
                 job = self._jobs.get_nowait()
         except queue.Empty:
