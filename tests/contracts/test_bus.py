@@ -31,7 +31,7 @@ from logstream.bus.protocol import (
 )
 from logstream.bus.sqlite import SqliteBus
 from logstream.clock import NS_PER_SECOND, ManualClock
-from logstream.errors import KeyReused, LogStreamError, NotFound, OffsetOutOfRange
+from logstream.errors import InvalidValue, KeyReused, LogStreamError, NotFound, OffsetOutOfRange
 from logstream.settings import BusSettings, KafkaSettings
 
 MIB = 1 << 20
@@ -500,6 +500,133 @@ async def test_dead_letters_are_a_topic_of_their_own(world: World) -> None:
     assert not (await world.bus.publish(world.letters, letter, b"{}", claim=claim("another"))).duplicate
     assert len(await payloads(world.bus, world.letters)) == 2
     assert await world.bus.ledger(world.topic) == []
+
+
+# Topics go
+
+
+async def gone(world: World, topic: str) -> None:
+    """On Kafka a broker may go on answering for a moment."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await world.bus.offsets(topic, 0)
+            except NotFound:
+                return
+            except LogStreamError:
+                pass
+            await asyncio.sleep(0.05)
+
+
+async def test_a_deleted_topic_is_gone_with_all_it_had_and_no_other(world: World) -> None:
+    other = world.topic + ".other"
+    letters = other + ".deadletters"
+    for name in (other, letters):
+        await world.bus.create_topic(name, partitions=2)
+    for name in (world.topic, other, letters):
+        await world.bus.publish(name, header(), b"kept", partition=0)
+    consumer = await world.join(other)
+    await consumer.commit(0, Committed(1, "plan"), Settled(0, 0, {("key1", 1): Outcome(stored=1)}))
+    await consumer.close()
+    assert await world.bus.ledger(other) != []
+    before = await world.bus.create_topic(other)
+    await world.bus.delete_topic(other)
+    await world.bus.delete_topic(other)
+    await gone(world, other)
+    with pytest.raises(NotFound):
+        await world.bus.publish(other, header(), b"late")
+    await world.restart()
+    with pytest.raises(NotFound):
+        await world.bus.offsets(other, 0)
+    for name in (world.topic, letters):
+        assert await payloads(world.bus, name) == [b"kept"]
+    made_anew = await world.bus.create_topic(other, partitions=1)
+    assert made_anew.incarnation != before.incarnation
+    assert made_anew.partitions == 1
+    assert await payloads(world.bus, other) == []
+    assert await world.bus.ledger(other) == []
+    assert await world.bus.committed(other, world.group, 0) == Committed(0)
+    await world.bus.publish(other, header(), b"anew")
+    assert await payloads(world.bus, other) == [b"anew"]
+
+
+async def test_deleting_a_topic_that_never_was_is_no_error(world: World) -> None:
+    await world.bus.delete_topic(world.topic + ".never")
+    await world.bus.check()
+
+
+async def test_readers_and_members_of_a_deleted_topic_are_told(world: World) -> None:
+    consumer = await world.join()
+    waiting = asyncio.create_task(world.bus.read(world.topic, 0, 0, max_bytes=1, wait=1))
+    await asyncio.sleep(0)
+    await world.bus.delete_topic(world.topic)
+    async with asyncio.timeout(60):
+        with pytest.raises(LogStreamError):
+            await waiting
+            while True:
+                await world.bus.read(world.topic, 0, 0, max_bytes=1, wait=0.1)
+        with pytest.raises(LogStreamError):
+            await consumer.commit(0, Committed(0))
+        await consumer.close()
+    await world.bus.check()
+
+
+async def test_only_dead_letters_are_kept_for_days(world: World) -> None:
+    await world.bus.create_topic(world.letters, partitions=1, retention_days=3)
+    await world.bus.set_retention(world.letters, 5)
+    await world.bus.set_retention(world.letters + ".deadletters", 5)
+    with pytest.raises(InvalidValue, match="dead letters"):
+        await world.bus.set_retention(world.topic, 5)
+
+
+async def test_kafka_keeps_dead_letters_as_long_as_their_topic_says(kafka_world: World) -> None:
+    bus = kafka_world.bus
+    assert isinstance(bus, KafkaBus)
+
+    async def kept() -> float:
+        properties = await bus._admin.properties(kafka_world.letters)
+        return int(properties["retention.ms"]) / 86_400_000
+
+    async def becomes(days: float) -> None:
+        # Brokers tell each other.
+        async with asyncio.timeout(20):
+            while await kept() != days:
+                await asyncio.sleep(0.05)
+
+    await bus.create_topic(kafka_world.letters, partitions=1, retention_days=3)
+    await becomes(3)
+    await bus.set_retention(kafka_world.letters, 5)
+    await becomes(5)
+    # Of a topic that is there, too, and left alone when nothing is said.
+    await bus.create_topic(kafka_world.letters, retention_days=7)
+    await becomes(7)
+    await kafka_world.restart()
+    await kafka_world.bus.create_topic(kafka_world.letters)
+    bus = kafka_world.bus  # type: ignore[assignment]
+    await becomes(7)
+
+
+async def test_the_embedded_log_forgets_dead_letters_of_other_days(sqlite_world: World) -> None:
+    bus = sqlite_world.bus
+    await bus.create_topic(sqlite_world.letters, retention_days=3)
+    letter = Header(1, 1, 0, 0, (Segment("key1", 1),), kind=Kind.DEAD_LETTER)
+
+    async def beginning_is(offset: int) -> None:
+        async with asyncio.timeout(30):
+            while (await bus.offsets(sqlite_world.letters, 0)).beginning != offset:
+                await asyncio.sleep(0.05)
+
+    for _ in range(2):
+        await bus.publish(sqlite_world.letters, letter, b"old")
+    sqlite_world.clock.advance(2 * 86_400)
+    await bus.publish(sqlite_world.letters, letter, b"newer")
+    await asyncio.sleep(1.5)
+    await beginning_is(0)
+    sqlite_world.clock.advance(1.5 * 86_400)
+    await beginning_is(2)
+    await bus.publish(sqlite_world.letters, letter, b"last")
+    await bus.set_retention(sqlite_world.letters, 1)
+    await beginning_is(3)
 
 
 # Life
