@@ -561,10 +561,11 @@ async def test_readers_and_members_of_a_deleted_topic_are_told(world: World) -> 
     await asyncio.sleep(0)
     await world.bus.delete_topic(world.topic)
     async with asyncio.timeout(60):
+        # On Kafka it may come back empty-handed; then the next one is told.
+        await asyncio.gather(waiting, return_exceptions=True)
+        await gone(world, world.topic)
         with pytest.raises(LogStreamError):
-            await waiting
-            while True:
-                await world.bus.read(world.topic, 0, 0, max_bytes=1, wait=0.1)
+            await world.bus.read(world.topic, 0, 0, max_bytes=1, wait=0.1)
         with pytest.raises(LogStreamError):
             await consumer.commit(0, Committed(0))
         await consumer.close()

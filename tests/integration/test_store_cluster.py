@@ -95,6 +95,16 @@ async def test_lines_lie_in_the_local_table_and_are_read_through_the_distributed
     assert {version for (version,) in answer.rows} == {migration.version for migration in MIGRATIONS}
 
 
+async def test_a_removed_stream_is_gone_with_all_its_tables(store: Store, stream: Stream) -> None:
+    other = make_stream(f"cluster-{next(_names)}")
+    await store.migrate(other, retention_days=10_000)
+    await store.insert(stream, sealed([record(1)]), rows=1, token="t", partition=3)
+    await store.drop(stream)
+    await store.drop(stream)
+    assert await engines(store, stream) == {}
+    assert await engines(store, other)
+
+
 async def test_lines_are_found_and_counted_as_on_one_server(store: Store, stream: Stream) -> None:
     records = [record(i, timestamp=NOW_NS + i * 20 * 10**9) for i in range(30)]
     await store.insert(stream, sealed(records), rows=30, token="t", partition=3)

@@ -16,11 +16,12 @@ FORMS: dict[str, Cluster | None] = {
 
 
 def statements(cluster: Cluster | None) -> list[str]:
-    """All that changes the schema, in order, of one form."""
+    """All that changes the schema, in order, of one form: from the first statement to the stream's removal."""
     written = [
         *migrations.PREPARE,
         *(statement for migration in migrations.MIGRATIONS for statement in migration.statements),
         f"ALTER TABLE {{database}}.{schema.TABLE} MODIFY TTL {schema.ttl(7)}",
+        migrations.REMOVE,
     ]
     plain = [sql.format(database=DATABASE) for sql in written]
     return plain if cluster is None else [one for sql in plain for one in cluster.statements(sql)]

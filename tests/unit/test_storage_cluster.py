@@ -21,6 +21,7 @@ def test_the_statements_are_those_on_file(name: str) -> None:
     "sql",
     [
         "DROP TABLE d.logs",
+        "DROP DATABASE d",
         "CREATE TABLE d.t (a UInt8) ENGINE = MergeTree ORDER BY a",
         "CREATE TABLE IF NOT EXISTS d.t (a UInt8) ENGINE = Log",
         "RENAME TABLE d.a TO d.b",

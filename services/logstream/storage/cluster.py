@@ -24,6 +24,7 @@ DEDUPLICATION_SECONDS = 7 * 86_400
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,126}")
 _CREATE_DATABASE = re.compile(r"\s*CREATE DATABASE IF NOT EXISTS (\w+)\s*")
+_DROP_DATABASE = re.compile(r"\s*DROP DATABASE IF EXISTS (\w+) SYNC\s*")
 _CREATE_TABLE = re.compile(
     r"\s*CREATE TABLE IF NOT EXISTS (?P<database>\w+)\.(?P<table>\w+)"
     r"(?P<columns>.*?)\bENGINE = (?P<engine>\w*MergeTree)(?:\((?P<arguments>[^()]*)\))?(?P<rest>.*)",
@@ -76,6 +77,8 @@ class Cluster:
         """
         if found := _CREATE_DATABASE.fullmatch(sql):
             return (self._create_database(found[1]),)
+        if found := _DROP_DATABASE.fullmatch(sql):
+            return (f"DROP DATABASE IF EXISTS {found[1]} ON CLUSTER '{self.name}' SYNC",)
         if found := _CREATE_TABLE.fullmatch(sql):
             return self._create_table(found)
         if found := _ALTER_TABLE.fullmatch(sql):

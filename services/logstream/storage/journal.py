@@ -33,7 +33,12 @@ _CELLS = 50_000
 _COUNTS = struct.Struct("<QQQQ")
 _COLUMNS = ("incarnation", "minute", "partition", "key_id", "last", "stored", "dead_lettered", "deduplicated")
 _CLAIM_COLUMNS = ("incarnation", "partition", "first", "day", "newest", "claims", "received")
-_SETTINGS = {"use_query_condition_cache": 0, "max_execution_time": 60}
+_SETTINGS = {
+    "use_query_condition_cache": 0,
+    "max_execution_time": 60,
+    # Totals are added up in the order of the key, so that years of minutes need no memory.
+    "optimize_aggregation_in_order": 1,
+}
 
 Cell = tuple[str, int]
 """API key and minute."""
@@ -129,7 +134,7 @@ class StoreJournal:
             " (SELECT key_id, partition, max(last) AS upto, argMax(stored, last) AS s,"
             " argMax(dead_lettered, last) AS d, argMax(deduplicated, last) AS r,"
             " minute >= {{start:UInt64}} AND minute < {{end:UInt64}} AS inside"
-            " FROM {table} WHERE incarnation = {{incarnation:UInt32}} GROUP BY minute, partition, key_id)"
+            " FROM {table} WHERE incarnation = {{incarnation:UInt32}} GROUP BY incarnation, minute, partition, key_id)"
             " GROUP BY key_id, partition",
             {"incarnation": topic.incarnation, "start": _bound(start_minute, 0), "end": _bound(end_minute, _MINUTES)},
         )

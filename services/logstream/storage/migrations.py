@@ -40,6 +40,8 @@ PREPARE: tuple[str, ...] = (
     ENGINE = MergeTree ORDER BY version
     """,
 )
+REMOVE = "DROP DATABASE IF EXISTS {database} SYNC"
+"""Everything of a stream; SYNC, so that its files and its places in Keeper are gone, too, when it is answered."""
 APPLIED = "SELECT DISTINCT version FROM {database}.schema_migrations"
 RECORD = "INSERT INTO {database}.schema_migrations (version, name) SELECT {{version:UInt32}}, {{name:String}}"
 

@@ -325,6 +325,10 @@ class Store:
         """Bring the stream's database to this release's schema and set its retention; see `Tables.migrate`."""
         await self._tables.migrate(stream, retention_days=retention_days)
 
+    async def drop(self, stream: Stream) -> None:
+        """Remove the stream's database with everything in it, for good; see `Tables.drop`."""
+        await self._tables.drop(stream)
+
     async def set_retention(self, stream: Stream, days: int) -> None:
         """Keep rows `days` days from now on, rows already stored included; see `Tables.set_retention`."""
         await self._tables.set_retention(stream, days)

@@ -11,6 +11,13 @@ from logstream.storage.cluster import DDL_SETTINGS, Cluster, local_table
 from logstream.storage.rows import Rows
 from logstream.stream import Stream
 
+_DATABASE = re.compile(r"logstream_[a-z0-9_]+")
+_ANY_SIZE: Mapping[str, object] = {
+    # ClickHouse refuses to drop what is larger than 50 GB unless it is told so.
+    "max_table_size_to_drop": 0,
+    "max_partition_size_to_drop": 0,
+}
+
 
 class Statements(Protocol):
     """What tables are asked and changed by: the store."""
@@ -55,6 +62,20 @@ class Tables:
                 {"version": migration.version, "name": migration.name},
             )
         await self.set_retention(stream, retention_days)
+
+    async def drop(self, stream: Stream) -> None:
+        """Remove the stream's database with all that is in it, for good. Idempotent.
+
+        On a cluster replicas that are away remove theirs when they are back. Raises InvalidValue for an id that no
+        stream of ours has.
+        """
+        if not _DATABASE.fullmatch(stream.database):
+            raise InvalidValue(f"no stream of ours has the id {stream.stream_id!r}", field="stream")
+        self._there.discard(stream)
+        await self.check_cluster()
+        await self._change(
+            migrations.REMOVE.format(database=stream.database), await self._cluster(stream), settings=_ANY_SIZE
+        )
 
     async def set_retention(self, stream: Stream, days: int) -> None:
         """Keep rows `days` days from now on, rows already stored included. Nothing happens when it is so already.
@@ -143,9 +164,9 @@ class Tables:
         )
         return Cluster(self._settings.cluster, replicated_database=replicated)
 
-    async def _change(self, sql: str, cluster: Cluster | None) -> None:
+    async def _change(self, sql: str, cluster: Cluster | None, *, settings: Mapping[str, object] | None = None) -> None:
         if cluster is None:
-            await self._store.command(sql)
+            await self._store.command(sql, settings=settings)
             return
         for statement in cluster.statements(sql):
-            await self._store.command(statement, settings=DDL_SETTINGS)
+            await self._store.command(statement, settings={**DDL_SETTINGS, **(settings or {})})

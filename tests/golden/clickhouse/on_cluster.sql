@@ -99,3 +99,5 @@ ALTER TABLE logstream_local_web_0badc0de.logs_local ON CLUSTER 'logs' DROP PROJE
 
 ALTER TABLE logstream_local_web_0badc0de.logs_local ON CLUSTER 'logs' MODIFY TTL least(greatest(timestamp, received_at), toDateTime64('2075-01-01 00:00:00', 9, 'UTC')) + toIntervalDay(7);
 
+DROP DATABASE IF EXISTS logstream_local_web_0badc0de ON CLUSTER 'logs' SYNC;
+
