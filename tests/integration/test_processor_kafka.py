@@ -24,7 +24,7 @@ from logstream.storage.journal import make_journal
 from logstream.storage.store import Store
 from logstream.stream import Stream, make_stream
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
 
 
 @pytest.fixture

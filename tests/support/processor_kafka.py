@@ -118,7 +118,7 @@ class Load:
             assert e.accepted == e.stored + e.deduplicated + e.dead_lettered + e.in_flight, e
         return entries[0] if entries else None
 
-    async def settled(self, seconds: float = 90.0) -> LedgerEntry:
+    async def settled(self, seconds: float = 240.0) -> LedgerEntry:
         """Once nothing is in flight any more."""
         async with asyncio.timeout(seconds):
             while True:

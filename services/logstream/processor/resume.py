@@ -30,7 +30,7 @@ async def resume(worker: "Worker") -> None:
         raise Stopped from error
     plan = memory.plan
     if memory.incarnation is None:
-        position, plan = await _without_memory(worker, position)
+        position = await _without_memory(worker, position)
     elif memory.incarnation != worker.incarnation:
         # The topic was made anew: offsets began at 0 again, and the plan speaks of other records.
         worker.log.warning("position_of_an_earlier_topic", incarnation=memory.incarnation)
@@ -40,31 +40,31 @@ async def resume(worker: "Worker") -> None:
         await _finish(worker, plan)
 
 
-async def _without_memory(worker: "Worker", position: Committed) -> tuple[Committed, Plan | None]:
+async def _without_memory(worker: "Worker", position: Committed) -> Committed:
     """A group that never committed, or whose position was lost or moved by hand: the data know better.
 
     Ranges were stored in order, each as a whole, so that everything up to the last stored offset came to its end
-    or is part of the one INSERT that was not committed.
+    or is part of the one INSERT that was not recorded; up to there everything is looked up before it is sent.
     """
     deduplication = worker.shared.deduplication
     if deduplication is None:
         # The bus keeps positions as safe as records.
-        return position, None
+        return position
     topic = worker.consumer.topic
     settled = await worker.retrying(lambda: deduplication.journal.settled_to(topic, worker.partition))
     first = max(position.offset, 0 if settled is None else settled + 1)
-    stored = await worker.retrying(lambda: _last_stored(worker))
+    stored = await worker.retrying(lambda: _last_stored(worker, first))
     if first > position.offset:
         worker.log.warning("position_restored", committed=position.offset, settled=first - 1, stored=stored)
-    if stored is None or stored < first:
-        return Committed(first), None
-    return Committed(first), Plan(worker.incarnation, worker.partition, first, stored)
+    if stored is not None:
+        worker.doubtful_to = stored
+    return Committed(first)
 
 
-async def _last_stored(worker: "Worker") -> int | None:
+async def _last_stored(worker: "Worker", first: int) -> int | None:
     try:
         return await rows.last_stored(
-            worker.store, worker.stream, incarnation=worker.incarnation, partition=worker.partition
+            worker.store, worker.stream, incarnation=worker.incarnation, partition=worker.partition, first=first
         )
     except LogStreamError as error:
         raise StoreUnavailable(error.message) from error

@@ -46,13 +46,14 @@ async def stored_by_key(
     return dict(found.rows)
 
 
-async def last_stored(store: Store, stream: Stream, *, incarnation: int, partition: int) -> int | None:
-    """The highest offset of which rows are stored. Raises LogStreamError."""
+async def last_stored(store: Store, stream: Stream, *, incarnation: int, partition: int, first: int) -> int | None:
+    """The highest offset, from `first` on, of which rows are stored. Raises LogStreamError."""
     found = await store.query_acknowledged(
         f"SELECT count(), max(offset) FROM {_lines(store, stream)} WHERE incarnation = {{incarnation:UInt32}}"  # noqa: S608
-        " AND partition = {partition:UInt16}",
-        {"incarnation": incarnation, "partition": partition},
-        settings={"use_query_condition_cache": 0},
+        " AND partition = {partition:UInt16} AND offset >= {first:UInt64}",
+        {"incarnation": incarnation, "partition": partition, "first": first},
+        # Of a position that was lost it may have to look at all there is: that is better than to stand still.
+        settings={"use_query_condition_cache": 0, "max_execution_time": 600},
     )
     count, last = found.rows[0]
     return int(last) if count else None

@@ -68,6 +68,8 @@ class Worker:
         self.intake = Intake(
             shared.settings, consumer, partition, stream=stream.name, account=account, health=shared.health, stop=stop
         )
+        self.doubtful_to = -1
+        """Records up to this offset may be stored already, although no plan says so."""
         self._window: ClaimWindow | None = None
         self._max_records = _MANY_RECORDS
         self._inserted_at = float("-inf")
@@ -114,6 +116,9 @@ class Worker:
         items = self.intake.items
         if items[0].newer:
             await self.intake.newer()
+        doubtful = items[0].offset <= self.doubtful_to
+        if doubtful:
+            items = [item for item in items if item.offset <= self.doubtful_to]
         count = choose(
             items,
             max_rows=self._settings.max_rows,
@@ -124,7 +129,7 @@ class Worker:
         plan = Plan(self.incarnation, self.partition, chosen[0].offset, chosen[-1].offset)
         await self.remember(plan)
         self._inserted_at = time.monotonic()
-        await self.store_range(plan, chosen)
+        await self.store_range(plan, chosen, doubtful=doubtful)
 
     async def store_range(self, plan: Plan, items: Sequence[Item], *, doubtful: bool = False) -> None:
         """Bring the records of a remembered plan to their end: stored, dropped or dead-lettered, and committed."""
