@@ -5,6 +5,7 @@ It runs in a process of its own (`python -m benchmarks.load`), so that its CPU t
 
 import asyncio
 import collections
+import itertools
 import json
 import sys
 import time
@@ -74,15 +75,21 @@ async def drive(
     bodies: Iterator[bytes],
     connections: int,
     pause: float = 0,
+    rate: float = 0,
 ) -> Totals:
     """Post every body once; a 429 or 503 is tried again after a pause. `pause`: seconds between two posts of a
-    connection, to hold a rate."""
+    connection. `rate`: requests a second of all connections together, each in its time; 0: as fast as it goes."""
     totals = Totals()
     head = f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\n" + "".join(f"{k}: {v}\r\n" for k, v in headers.items())
+
+    numbers = itertools.count()
+    start = time.perf_counter()
 
     async def run() -> None:
         _, connection = await asyncio.get_running_loop().create_connection(_Connection, host, port)
         for body in bodies:
+            if rate and (early := start + next(numbers) / rate - time.perf_counter()) > 0:
+                await asyncio.sleep(early)
             request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
             while True:
                 began = time.perf_counter()
@@ -123,7 +130,14 @@ def main() -> None:
     began = time.perf_counter()
     totals = uvloop.run(
         drive(
-            job["host"], job["port"], job["path"], job["headers"], iter(made), job["connections"], job.get("pause", 0)
+            job["host"],
+            job["port"],
+            job["path"],
+            job["headers"],
+            iter(made),
+            job["connections"],
+            job.get("pause", 0),
+            job.get("rate", 0),
         )
     )
     latencies = sorted(totals.latencies)
