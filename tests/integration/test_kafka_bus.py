@@ -38,7 +38,7 @@ _T = TypeVar("_T")
 def settings(bootstrap: str, **changes: object) -> KafkaSettings:
     fields = {
         "bootstrap_servers": bootstrap, "replication_factor": 1, "min_insync_replicas": 1, "partitions": 2,
-        "session_timeout_seconds": 6, "request_timeout_seconds": 5, "delivery_timeout_seconds": 4,
+        "session_timeout_seconds": 6, "request_timeout_seconds": 20, "delivery_timeout_seconds": 20,
     }  # fmt: skip
     return KafkaSettings(**(fields | changes))  # type: ignore[arg-type]
 
@@ -145,7 +145,7 @@ async def test_who_is_refused_is_told_why(secure: Secure, way: str, changes: dic
     address, how = ways_in(secure)[way]
     wrong = {name: getattr(secure, value, value) for name, value in changes.items()}
     with pytest.raises(BusUnavailable, match=reason) as caught:
-        async with opened(address, **(how | wrong)):
+        async with opened(address, **(how | wrong | {"request_timeout_seconds": 6})):
             pass
     assert secure.password not in caught.value.message
 
@@ -167,7 +167,8 @@ async def test_a_broker_that_is_not_there_is_named() -> None:
 
 async def test_a_frozen_broker_is_answered_in_time_and_in_bounded_memory(own_kafka: Kafka) -> None:
     topic, value = new_topic(), bytes(256 * 1024)
-    async with opened(own_kafka.bootstrap, max_queued_bytes=2 * MIB) as bus:
+    impatient = {"max_queued_bytes": 2 * MIB, "request_timeout_seconds": 4, "delivery_timeout_seconds": 4}
+    async with opened(own_kafka.bootstrap, **impatient) as bus:
         await bus.create_topic(topic, partitions=1)
         await bus.publish(topic, header(), b"before")
         assert len(await bus.read(topic, 0, 0, max_bytes=MIB)) == 1
@@ -192,9 +193,9 @@ async def test_a_frozen_broker_is_answered_in_time_and_in_bounded_memory(own_kaf
 
 async def test_nothing_acknowledged_is_lost_when_the_broker_is_killed(own_kafka: Kafka) -> None:
     topic = new_topic()
-    async with opened(own_kafka.bootstrap) as bus:
-        await bus.create_topic(topic, partitions=1)
-        consumer = await bus.consumer(topic, "processor")
+    async with opened(own_kafka.bootstrap, delivery_timeout_seconds=4) as bus:
+        await retried(lambda: bus.create_topic(topic, partitions=1))
+        consumer = await retried(lambda: bus.consumer(topic, "processor"))
         await eventually(consumer.assignment)
         acknowledged: dict[int, bytes] = {}
         stop = asyncio.Event()

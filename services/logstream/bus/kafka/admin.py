@@ -161,13 +161,14 @@ class Admin:
     async def offsets(self, topic: str, partitions: Sequence[int]) -> list[Offsets]:
         """Beginning and end of each. Raises NotFound, BusUnavailable."""
         beginnings, ends = await asyncio.gather(
-            self._offsets(topic, partitions, OffsetSpec.earliest()), self.ends(topic, partitions)
+            self._offsets(topic, partitions, OffsetSpec.earliest()),  # type: ignore[no-untyped-call]
+            self.ends(topic, partitions),
         )
         return [Offsets(beginning, end) for beginning, end in zip(beginnings, ends, strict=True)]
 
     async def ends(self, topic: str, partitions: Sequence[int]) -> list[int]:
         """The next offset of each. Raises NotFound, BusUnavailable."""
-        return await self._offsets(topic, partitions, OffsetSpec.latest())
+        return await self._offsets(topic, partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
 
     async def _offsets(self, topic: str, partitions: Sequence[int], spec: OffsetSpec) -> list[int]:
         wanted = {TopicPartition(topic, partition): spec for partition in partitions}
