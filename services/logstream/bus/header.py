@@ -41,6 +41,8 @@ _FINGERPRINT = 1
 NO_KEY = bytes(16)
 MAX_KEY_ID = 255
 """Bytes of a segment's key id."""
+_LATEST = 4_102_444_800 * 10**9
+"""The year 2100: later, or before 1970, no collector receives anything, and days and minutes are 16 and 32 bits."""
 
 
 class Kind(IntEnum):
@@ -120,6 +122,19 @@ def decode(value: bytes) -> tuple[Header, memoryview]:
     except (struct.error, IndexError, ValueError) as error:
         raise MalformedRecord(f"record header cannot be read: {error}") from error
     return header, memoryview(value)[length:]
+
+
+def decode_block(value: bytes) -> tuple[Header, memoryview]:
+    """As `decode`, of what may stand on a stream's topic: a block of rows that a collector received.
+
+    Whoever counts a stream's rows counts those of these records only. Raises MalformedRecord, NewerVersion.
+    """
+    header, payload = decode(value)
+    if header.kind is not Kind.BLOCK:
+        raise MalformedRecord(f"a record of kind {header.kind.name} does not belong here")
+    if not 0 <= header.received_at < _LATEST:
+        raise MalformedRecord(f"received_at is out of range: {header.received_at}")
+    return header, payload
 
 
 def _read_segments(data: bytes, start: int, count: int) -> tuple[tuple[Segment, ...], int]:

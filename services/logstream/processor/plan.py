@@ -8,14 +8,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from logstream.bus.header import Header, Kind, MalformedRecord, NewerVersion, decode
+from logstream.bus.header import Header, MalformedRecord, NewerVersion, decode_block
 from logstream.bus.protocol import Message
 from logstream.clock import NS_PER_SECOND
 
 _DAY_NS = 86_400 * NS_PER_SECOND
 _VERSION = 1
-_LATEST = 4_102_444_800 * NS_PER_SECOND
-"""The year 2100: later, or before 1970, no collector receives anything, and days and minutes are 16 and 32 bits."""
 _MIN_ROW_BYTES = 21
 """The least that a row takes in a block: one value a column."""
 
@@ -49,11 +47,7 @@ def item_of(message: Message) -> Item:
     """The record in `message`; never raises for what is in it."""
     nothing = memoryview(b"")
     try:
-        header, payload = decode(message.value)
-        if header.kind is not Kind.BLOCK:
-            raise MalformedRecord(f"a record of kind {header.kind.name} does not belong here")
-        if not 0 <= header.received_at < _LATEST:
-            raise MalformedRecord(f"received_at is out of range: {header.received_at}")
+        header, payload = decode_block(message.value)
     except NewerVersion as error:
         return Item(message.offset, message.value, None, nothing, error.message, newer=True)
     except MalformedRecord as error:

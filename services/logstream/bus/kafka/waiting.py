@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from logstream.bus.header import MalformedRecord, decode
+from logstream.bus.header import MalformedRecord, decode_block
 from logstream.bus.kafka.admin import Admin
 from logstream.bus.kafka.faults import Faults
 from logstream.bus.kafka.fetcher import Fetcher
@@ -158,7 +158,7 @@ class Waiting:
 def _rows_of(value: bytes) -> Rows:
     rows: Rows = Counter()
     try:
-        header, _ = decode(value)
+        header, _ = decode_block(value)
     except MalformedRecord:
         return rows
     minute = minute_of(header.received_at)
