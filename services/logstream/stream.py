@@ -33,6 +33,10 @@ class Stream:
         """Safe as a ClickHouse identifier: letters, digits and underscores only."""
         return "logstream_" + self.stream_id.replace("-", "_")
 
+    def beside(self) -> "Stream":
+        """Where days of it are built anew before they take their place: a database of its own, removed after that."""
+        return Stream(self.name, f"{self.stream_id}-replay")
+
 
 def make_stream(name: str, *, namespace: str = "local", generation: str = "1") -> Stream:
     """The stream called `name` in `namespace`.

@@ -134,6 +134,13 @@ class Streams:
             raise NotFound(f"there is no stream '{name}'", field="stream")
         return stream_info(row)
 
+    async def there(self, stream: Stream) -> bool:
+        """Whether this very stream is in the directory, and was not deleted."""
+        table = schema.streams
+        query = select(func.count()).where(table.c.stream_id == stream.stream_id, table.c.deleted_at.is_(None))
+        async with self._database.read() as connection:
+            return bool((await connection.execute(query)).scalar_one())
+
     async def create(
         self,
         name: str,

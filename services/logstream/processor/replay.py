@@ -94,7 +94,7 @@ class Replay:
         self._stream = stream
         self._clock = clock
         self._deduplication = deduplication
-        self._beside = Stream(stream.name, f"{stream.stream_id}-replay")
+        self._beside = stream.beside()
 
     async def survey(self, days: Collection[date] | None = None) -> list[Day]:
         """Which days can be built anew; changes nothing. days: None means all of which the log has something.

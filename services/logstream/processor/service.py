@@ -39,11 +39,13 @@ async def serve(
     stop: asyncio.Event,
     deduplication: Deduplication | None = None,
     health: Health | None = None,
+    served: set[Stream] | None = None,
 ) -> None:
     """Store what arrives on the topics of `streams` until `stop` is set; INSERTs in flight are finished first.
 
     The streams' tables must be there or come. Log and store may come and go, and one partition's trouble is its
     own: nothing is raised for that. It is told to `health`.
+    served: kept up to date with the streams of which something still runs here.
     deduplication: where the bus leaves repeats under an Idempotency-Key to the processor: on Kafka.
     """
     shared = Shared(
@@ -52,6 +54,7 @@ async def serve(
     )  # fmt: skip
     source = FixedStreams(streams) if isinstance(streams, Sequence) else streams
     serving: dict[Stream, tuple[asyncio.Event, asyncio.Task[None]]] = {}
+    served = set() if served is None else served
     try:
         while not stop.is_set():
             wanted = set(source.current())
@@ -61,8 +64,10 @@ async def serve(
                 if task.done():
                     # One that comes back while it still ends is served anew from here.
                     del serving[stream]
+                    served.discard(stream)
             for stream in wanted - serving.keys():
                 leave = asyncio.Event()
+                served.add(stream)
                 serving[stream] = leave, asyncio.create_task(_Service(shared, stream, leave).run())
             metrics.PROCESSOR_HELD_BYTES.set(shared.budget.held)
             await sleep(_LOOK_SECONDS, stop)
@@ -70,6 +75,7 @@ async def serve(
         for leave, _ in serving.values():
             leave.set()
         await _end([task for _, task in serving.values()])
+        served.clear()
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:

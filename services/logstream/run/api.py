@@ -40,7 +40,7 @@ async def main(settings: ApiProcess) -> None:
             bus = await dependencies.open_log(settings, clock, process.readiness, stop, journal=StoreJournal(store))
             stack.push_async_callback(bus.close)
             if settings.run.create_missing:
-                accounts.on_stream_created(Provisioner(bus, store, accounts).make)
+                Provisioner(bus, store, accounts).register(accounts)
             freeze()
             ended = asyncio.Event()
             async with asyncio.TaskGroup() as tasks:

@@ -20,6 +20,7 @@ from logstream.run.settings import PROCESSOR_HEALTH_PORT, ProcessorProcess, make
 from logstream.run.streams import Infos, PreparedStreams
 from logstream.storage.journal import StoreJournal
 from logstream.storage.store import Store
+from logstream.stream import Stream
 
 
 async def main(settings: ProcessorProcess) -> None:
@@ -38,9 +39,10 @@ async def main(settings: ProcessorProcess) -> None:
             bus = await dependencies.open_log(settings, clock, process.readiness, stop, journal=journal)
             stack.push_async_callback(bus.close)
             accounts, gate = await _accounts(settings, process, clock, stack)
-            provisioner = Provisioner(bus, store, accounts) if settings.run.create_missing else None
+            served: set[Stream] = set()
+            provisioner = Provisioner(bus, store, accounts, served=served) if settings.run.create_missing else None
             if accounts is not None and provisioner is not None:
-                accounts.on_stream_created(provisioner.make)
+                provisioner.register(accounts)
             streams = PreparedStreams(_named(settings) if gate is None else gate.streams, store, provisioner)
             process.readiness.reached("schema", streams.check)
             health = Health()
@@ -53,7 +55,7 @@ async def main(settings: ProcessorProcess) -> None:
                 tasks.create_task(streams.run(stop))
                 serving = processor.serve(
                     settings.processor, bus=bus, store=store, streams=streams, clock=clock, stop=stop, health=health,
-                    deduplication=_deduplication(settings, journal),
+                    deduplication=_deduplication(settings, journal), served=served,
                 )  # fmt: skip
                 try:
                     await bounded(serving, stop, settings.run.shutdown_seconds)

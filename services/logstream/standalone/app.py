@@ -41,7 +41,7 @@ from logstream.settings import (
 from logstream.standalone import first_login
 from logstream.standalone.banner import url
 from logstream.storage.store import Store
-from logstream.stream import make_stream
+from logstream.stream import Stream, make_stream
 
 STREAM = "default"
 RETENTION_DAYS = 30
@@ -85,6 +85,7 @@ class App:
         self._stop_collector = asyncio.Event()
         self._stop_processor = asyncio.Event()
         self._stop_readers = asyncio.Event()
+        self._served: set[Stream] = set()
 
     def stop(self) -> None:
         """Begin to stop. Idempotent."""
@@ -101,7 +102,8 @@ class App:
             store = await Store.connect(_store_settings(options.clickhouse_url))
             stack.push_async_callback(store.close)
             accounts.on_retention_change(store.set_retention)
-            accounts.on_stream_created(Provisioner(bus, store, accounts).make)
+            provisioner = Provisioner(bus, store, accounts, served=self._served)
+            provisioner.register(accounts)
             stream = make_stream(STREAM)
             await bus.create_topic(stream.topic)
             await bus.create_topic(stream.dead_letter_topic)
@@ -113,7 +115,7 @@ class App:
                 api_url=url(options.host, options.api.getsockname()[1]),
             )
             gate = await Gate.open(accounts)
-            await self._serve(bus, accounts, gate, store, login)
+            await self._serve(bus, accounts, gate, store, provisioner, login=login)
 
     async def _serve(
         self,
@@ -121,6 +123,8 @@ class App:
         accounts: Accounts,
         gate: Gate,
         store: Store,
+        provisioner: Provisioner,
+        *,
         login: dict[str, Any] | None,
     ) -> None:
         options, clock = self._options, self._clock
@@ -132,7 +136,7 @@ class App:
             )  # fmt: skip
             self._stop_processor.set()
 
-        streams = PreparedStreams(gate.streams, store, Provisioner(bus, store, accounts))
+        streams = PreparedStreams(gate.streams, store, provisioner)
 
         async def run_processor() -> None:
             # Without its tables the engine would refuse what it should be asked to wait for.
@@ -143,7 +147,7 @@ class App:
                 await bounded(
                     processor.serve(
                         ProcessorSettings(), bus=bus, store=store, streams=streams, clock=clock,
-                        stop=self._stop_processor,
+                        stop=self._stop_processor, served=self._served,
                     ),
                     self._stop_processor,
                     DRAIN_SECONDS,
