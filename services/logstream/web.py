@@ -166,6 +166,13 @@ class _Server(uvicorn.Server):
 
 
 _TOO_MANY_HEADERS = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_NOT_HTTP_BODY = (
+    b'{"error":{"code":"malformed","message":"this is not an HTTP request, or its address is longer than 65535 bytes"}}'
+)
+_NOT_HTTP = (
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+    % len(_NOT_HTTP_BODY)
+) + _NOT_HTTP_BODY
 
 
 def _protocol(header_timeout: float) -> type[HttpToolsProtocol]:
@@ -181,6 +188,11 @@ def _protocol(header_timeout: float) -> type[HttpToolsProtocol]:
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             self._arm()
+
+        def send_400_response(self, msg: str) -> None:
+            """As every error is answered; uvicorn's own is plain text, also for an address that is too long."""
+            self.transport.write(_NOT_HTTP)
+            self.transport.close()
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)

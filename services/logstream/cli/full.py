@@ -26,9 +26,9 @@ def up_full(
     clickhouse_port: Annotated[
         int, typer.Option("--clickhouse-port", **_PORT, help="On loopback, as are the next.")
     ] = 8123,
-    kafka_port: Annotated[int, typer.Option("--kafka-port", **_PORT)] = 9092,
+    kafka_port: Annotated[int, typer.Option("--kafka-port", **_PORT, help="On loopback.")] = 9092,
     controller_port: Annotated[int, typer.Option("--controller-port", **_PORT, help="Kafka's own.")] = 9093,
-    postgres_port: Annotated[int, typer.Option("--postgres-port", **_PORT)] = 5433,
+    postgres_port: Annotated[int, typer.Option("--postgres-port", **_PORT, help="On loopback.")] = 5433,
 ) -> None:
     """Run the whole on real servers until Ctrl-C: Kafka, Postgres, ClickHouse's engine, two of each service.
 
