@@ -6,7 +6,7 @@ import pytest
 from benchmarks.chaos_books import ACKNOWLEDGED, SENT, Findings, audit, is_poison, ledger_faults, text_of
 
 SEED = 7
-SENT_LINES = {0: bytes([ACKNOWLEDGED]) * 20_000, 1: bytes([ACKNOWLEDGED]) * 500 + bytes([SENT]) * 500}
+SENT_LINES = {0: bytes([ACKNOWLEDGED]) * 8_000, 1: bytes([ACKNOWLEDGED]) * 500 + bytes([SENT]) * 500}
 
 Row = tuple[int, int, int]
 
@@ -25,11 +25,11 @@ def check(rows: list[Row], letters: list[tuple[int, int]]) -> Findings:
 
 def test_books_without_a_fault_are_clean() -> None:
     rows, letters = whole()
-    assert len(letters) > 3
+    assert len(letters) >= 2
     found = check(rows, letters)
     assert found.clean
     assert (found.stored, found.dead_lettered) == (len(rows), len(letters))
-    assert (found.acknowledged, found.unanswered, found.unanswered_there) == (20_500, 500, 500)
+    assert (found.acknowledged, found.unanswered, found.unanswered_there) == (8_500, 500, 500)
 
 
 def test_lines_that_nobody_acknowledged_may_be_missing() -> None:
@@ -76,7 +76,7 @@ def test_a_letter_without_a_reason_is_noticed() -> None:
 def test_what_nobody_sent_and_other_texts_are_noticed() -> None:
     rows, letters = whole()
     client, number, checksum = rows[5]
-    found = check([*rows[:5], (client, number, checksum ^ 1), *rows[6:], (9, 0, 0), (0, 20_000, 0)], letters)
+    found = check([*rows[:5], (client, number, checksum ^ 1), *rows[6:], (9, 0, 0), (0, 8_000, 0)], letters)
     assert (found.damaged, found.foreign, found.clean) == (1, 2, False)
 
 

@@ -2,17 +2,20 @@
 
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from tests.support.engine import EngineProcess
 from tests.support.processor import Running, bus_settings, publish, records, running
 
 from logstream.audit import Auditor, Report
-from logstream.bus.protocol import Claim
+from logstream.bus.known import read_known
+from logstream.bus.protocol import Bus, Claim, Message
 from logstream.bus.sqlite import SqliteBus
 from logstream.clock import SystemClock
+from logstream.errors import BusUnavailable
 from logstream.record import Batch
 from logstream.settings import StoreSettings
 from logstream.storage import block
@@ -55,6 +58,44 @@ async def test_books_that_balance(engine: EngineProcess, stream: Stream, tmp_pat
         assert report.balanced, report
         assert report.complete
         assert (report.records, report.accepted, report.stored, report.in_flight) == (6, 300, 300, 0)
+
+
+class SlowBus:
+    """A log that answers every other read only after the time it was given, as a loaded broker does."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self.empty = 0
+        self._reads = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._bus, name)
+
+    async def read(self, *args: Any, **options: Any) -> Sequence[Message]:
+        self._reads += 1
+        if self._reads % 2:
+            self.empty += 1
+            return ()
+        return await self._bus.read(*args, **options)
+
+
+async def test_a_slow_log_is_no_loss(engine: EngineProcess, stream: Stream, tmp_path: Path) -> None:
+    async with running(tmp_path / "bus", engine.url, stream) as run:
+        await fill(run)
+        bus = SlowBus(run.bus)
+        report = await Auditor(cast(Bus, bus), run.store, SystemClock()).audit(stream, retention_days=30)
+        assert bus.empty >= 1
+        assert report.balanced, report
+        assert (report.records, report.accepted, report.stored) == (6, 300, 300)
+
+
+async def test_a_log_that_does_not_answer_is_no_proof(engine: EngineProcess, stream: Stream, tmp_path: Path) -> None:
+    async with running(tmp_path / "bus", engine.url, stream) as run:
+        await fill(run)
+        end = (await run.bus.offsets(stream.topic, 0)).end
+        # As of records that are said to be there and never come.
+        with pytest.raises(BusUnavailable, match=f"from {end} on"):
+            await read_known(run.bus, stream.topic, 0, end, max_bytes=1, seconds=0.1)
 
 
 async def test_a_lost_row_a_doubled_one_and_a_stray_one_are_found(

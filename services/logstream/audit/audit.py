@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from logstream.audit.expect import Expectations, Held, Problem, Sums, rows_by_key
-from logstream.bus.header import Header, MalformedRecord, decode
+from logstream.bus.header import Header, MalformedRecord, decode_block
+from logstream.bus.known import read_known
 from logstream.bus.protocol import Bus, LedgerEntry, Message, Topic
 from logstream.clock import NS_PER_SECOND, Clock
 from logstream.errors import NotFound, OffsetOutOfRange
@@ -29,7 +30,6 @@ _DAY = 86_400 * NS_PER_SECOND
 _SLACK = 600 * NS_PER_SECOND
 _CHUNK_RECORDS = 10_000
 _READ_BYTES = 8 * MIB
-_READ_SECONDS = 5.0
 _LOOK_AGAIN = (1.0, 3.0, 6.0)
 """Seconds before a missing row is looked for again: a replica may lag."""
 
@@ -149,7 +149,7 @@ class Auditor:
         size = 0
         while at < end and len(chunk) < _CHUNK_RECORDS and size < 4 * _READ_BYTES:
             try:
-                messages = await self._bus.read(topic, partition, at, max_bytes=_READ_BYTES, wait=_READ_SECONDS)
+                messages = await read_known(self._bus, topic, partition, at, max_bytes=_READ_BYTES)
             except OffsetOutOfRange as error:
                 if error.beginning <= at:
                     raise
@@ -174,12 +174,10 @@ class Auditor:
         at, oldest = bound.beginning, None
         while at < bound.end:
             try:
-                messages = await self._bus.read(name, partition, at, max_bytes=_READ_BYTES, wait=_READ_SECONDS)
+                messages = await read_known(self._bus, name, partition, at, max_bytes=_READ_BYTES)
             except OffsetOutOfRange as error:
                 at = max(at + 1, error.beginning)
                 continue
-            if not messages:
-                break
             for message in messages:
                 seen = look(message.value)
                 letter = seen.letter
@@ -334,7 +332,7 @@ class Auditor:
 
 def _header(value: bytes) -> Header | None:
     try:
-        return decode(value)[0]
+        return decode_block(value)[0]
     except MalformedRecord:
         return None
 

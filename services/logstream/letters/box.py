@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from logstream.bus.header import MalformedRecord
+from logstream.bus.known import read_known
 from logstream.bus.protocol import Bus, Message, Offsets, Topic
 from logstream.clock import Clock
 from logstream.errors import NotFound, OffsetOutOfRange, Unavailable
@@ -142,16 +143,14 @@ class LetterBox:
     async def _read(self, partition: int, part: PartitionIndex, end: int) -> None:
         while part.next < end:
             try:
-                messages = await self.bus.read(
-                    self.stream.dead_letter_topic, partition, part.next, max_bytes=_READ_BYTES, wait=READ_SECONDS
+                messages = await read_known(
+                    self.bus, self.stream.dead_letter_topic, partition, part.next, max_bytes=_READ_BYTES
                 )
             except OffsetOutOfRange as error:
                 if error.beginning <= part.next:
                     return
                 part.forget(error.beginning)
                 continue
-            if not messages:
-                return
             for message in messages:
                 part.add(message)
             await asyncio.sleep(0)

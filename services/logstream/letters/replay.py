@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from logstream import metrics
 from logstream.bus import header
 from logstream.bus.header import Header, MalformedRecord
+from logstream.bus.known import read_known
 from logstream.bus.protocol import Claim, Message, Published
 from logstream.clock import NS_PER_SECOND
 from logstream.errors import BusUnavailable, InvalidValue, LogStreamError, OffsetOutOfRange, Unavailable
-from logstream.letters.box import READ_SECONDS, Found, LetterBox
+from logstream.letters.box import Found, LetterBox
 from logstream.letters.edit import Changes, Material, Unreplayable, material
 from logstream.letters.format import MAX_LETTERS, Disposition, LetterId, claim_of, look
 from logstream.letters.index import State
@@ -424,7 +425,7 @@ class Replayer:
         later = 0
         while at < end and len(arrived) < len(keys) and later < _SURELY_LATER:
             try:
-                messages = await box.bus.read(box.stream.topic, target, at, max_bytes=_SCAN_BYTES, wait=READ_SECONDS)
+                messages = await read_known(box.bus, box.stream.topic, target, at, max_bytes=_SCAN_BYTES)
             except OffsetOutOfRange:
                 return None
             for message in messages:
@@ -436,8 +437,6 @@ class Replayer:
                 letter = keys.get(head.idempotency_key)
                 if letter is not None:
                     arrived.setdefault(letter, message.offset)
-            if not messages:
-                break
             at = messages[-1].offset + 1
             await asyncio.sleep(0)
         return arrived
