@@ -235,7 +235,8 @@ class Bus(Protocol):
     async def create_topic(
         self, name: str, *, partitions: int | None = None, retention_days: int | None = None
     ) -> Topic:
-        """The topic, made when it is not there. Idempotent; the partitions of an existing topic stay.
+        """The topic, made when it is not there. Idempotent; the partitions of an existing topic stay, but for a
+        dead-letter topic on Kafka that has fewer than `partitions`: it gets the rest.
 
         partitions: None means as the bus's settings have it (1 in the embedded log). retention_days: of a dead-letter
         topic, as `set_retention`, also where it is there already; on Kafka a user who may not change the settings of

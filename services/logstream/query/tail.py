@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import Sequence
 
 from logstream.bus.protocol import Bus, Message, Topic
-from logstream.errors import BusUnavailable, OffsetOutOfRange, ShuttingDown, TooExpensive, TooMany
+from logstream.errors import BusUnavailable, NotFound, OffsetOutOfRange, ShuttingDown, TooExpensive, TooMany
 from logstream.logs import get_logger
 from logstream.metrics import TAIL_CLIENTS, TAIL_REFUSED
 from logstream.query.cursor import Cursor, Position, Positions, moved, stream_tag
@@ -32,6 +32,8 @@ BATCH_SECONDS = 0.02
 _READ_BYTES = 1024 * 1024
 _READ_WAIT = 5.0
 _RETRY_SECONDS = 0.5
+_WATCH_SECONDS = 5.0
+"""How soon clients hear that their topic is another one."""
 
 _log = get_logger("tail")
 
@@ -114,6 +116,7 @@ class Tail:
             partitions = range(self._topic.partitions)
             self._positions = await self._ends()
             self._pumps = [asyncio.create_task(self._pump(p), name=f"tail-{self.stream.name}-{p}") for p in partitions]
+            self._pumps.append(asyncio.create_task(self._watch(), name=f"tail-{self.stream.name}-topic"))
 
     async def _ends(self) -> Positions:
         """Where the next record of each partition will be."""
@@ -189,6 +192,31 @@ class Tail:
             except BusUnavailable as error:
                 _log.warning("tail cannot read the log", stream=self.stream.name, reason=str(error))
                 await asyncio.sleep(_RETRY_SECONDS)
+            except NotFound:
+                # The topic was deleted; `_watch` tells.
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _watch(self) -> None:
+        """Send all clients away when the topic is another one: deleted, made anew, or with more partitions. They come
+        back with their cursors, which know what to do then."""
+        name = self.topic.name
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            topic: Topic | None = None
+            try:
+                # Asked first: what is gone is not made here.
+                await self.bus.offsets(name, 0)
+                topic = await self.bus.create_topic(name)
+            except NotFound:
+                pass
+            except BusUnavailable:
+                continue
+            if topic != self.topic:
+                break
+        _log.warning("tail ends: its topic changed", stream=self.stream.name)
+        for client in list(self._open):
+            client.refuse(ShuttingDown("the stream's topic was changed; come back with the cursor"))
+            self.release(client)
 
     def _skip(self, partition: int, position: Position) -> None:
         self._positions = moved(self._positions, partition, position)

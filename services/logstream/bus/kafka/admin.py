@@ -14,6 +14,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
+    NewPartitions,
     NewTopic,
     OffsetSpec,
     ResourceType,
@@ -128,6 +129,13 @@ class Admin:
             cause = error_of(failure.__cause__) if failure.__cause__ else None
             if cause is None or cause.code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
+
+    async def grow(self, name: str, partitions: int) -> None:
+        """Give the topic more partitions, `partitions` in all. Raises NotFound, BusUnavailable."""
+        await self._ask(
+            f"adding partitions to topic {name!r}",
+            lambda: self._client.create_partitions([NewPartitions(name, partitions)], request_timeout=self._timeout),
+        )
 
     async def properties(self, name: str) -> dict[str, str]:
         """A topic's settings that count here. Raises BusUnavailable."""

@@ -73,6 +73,10 @@ def reader(settings: KafkaSettings, *, buffer_bytes: int) -> Properties:
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "auto.offset.reset": "error",
+        # Marks of transactions and what compaction took have offsets and are never handed out: so their end is known.
+        "enable.partition.eof": True,
+        # What we acknowledged must not wait for somebody else's transaction to end.
+        "isolation.level": "read_uncommitted",
         # Not "check.crcs": librdkafka 2.16 aborts the process at a wrong checksum (seen with a batch spoilt on the
         # broker's disk), and so would every process that reads the topic, again and again.
         "check.crcs": False,

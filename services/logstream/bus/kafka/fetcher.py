@@ -42,7 +42,9 @@ class Gone(LogStreamError):
 class Cursor:
     """One partition being read. `records` are consecutive and end before `next`, the offset to come."""
 
-    __slots__ = ("bytes", "damaged", "epoch", "fault", "grown", "keep", "next", "paused", "place", "records", "used_at")
+    __slots__ = (
+        "bytes", "damaged", "epoch", "fault", "gaps", "grown", "keep", "next", "paused", "place", "records", "used_at",
+    )  # fmt: skip
 
     def __init__(self, place: Place, offset: int, keep: bool) -> None:
         self.place = place
@@ -53,6 +55,7 @@ class Cursor:
         self.paused = False
         self.epoch = 0
         self.damaged = 0
+        self.gaps = 0
         self.fault: LogStreamError | None = None
         self.grown: asyncio.Future[None] | None = None
         self.used_at = 0.0
@@ -93,15 +96,20 @@ class Fetcher:
 
     buffer_bytes: of all cursors together; as much again may lie in librdkafka, and one record more.
     keep: cursors keep their newest records for other readers and forget the oldest ones, and are never paused.
+    fill: offsets without a record at the end of a partition are told by a record of no bytes at the last of them, for
+    readers that read up to an end they were told. Others see that the cursor's `next` went on.
     """
 
-    def __init__(self, settings: KafkaSettings, faults: Faults, *, buffer_bytes: int, keep: bool = False) -> None:
+    def __init__(
+        self, settings: KafkaSettings, faults: Faults, *, buffer_bytes: int, keep: bool = False, fill: bool = False
+    ) -> None:
         self._faults = faults
         self._loop = asyncio.get_running_loop()
         self._buffer_bytes = buffer_bytes
         self.patience = settings.request_timeout_seconds
         """How long records that are known to be there may take, seconds."""
         self._keep = keep
+        self._fill = fill
         self._consumer: Consumer = started(
             Consumer,
             config.client(settings, on_error=faults.note) | config.reader(settings, buffer_bytes=buffer_bytes),
@@ -125,6 +133,11 @@ class Fetcher:
     @property
     def cursors(self) -> Sequence[Cursor]:
         return tuple(self._cursors.values())
+
+    @property
+    def _held(self) -> int:
+        """Bytes of all cursors."""
+        return sum(cursor.bytes for cursor in self._cursors.values())
 
     async def move(self, place: Place, offset: int) -> Cursor:
         """Read `place` from `offset` on. Raises BusUnavailable."""
@@ -192,9 +205,12 @@ class Fetcher:
             what = "reading the log"
             raise (self._faults.map(error, what) if error else BusUnavailable(f"{what}: {failure}")) from failure
 
-    async def read(self, cursor: Cursor, offset: int, *, max_bytes: int, wait: float) -> Sequence[Message]:
+    async def read(
+        self, cursor: Cursor, offset: int, *, max_bytes: int, wait: float, until: int | None = None
+    ) -> Sequence[Message]:
         """What lies at `cursor` from `offset` on, after up to `wait` seconds; empty too when it was moved away.
 
+        until: not awaited when it turns out that nothing is there before this offset.
         Raises what went wrong with the partition.
         """
         deadline = self._loop.time() + wait
@@ -211,6 +227,8 @@ class Fetcher:
             if cursor.fault is not None:
                 raise cursor.fault
             remaining = deadline - self._loop.time()
+            if until is not None and cursor.next >= until:
+                return ()
             if remaining <= 0 or self._cursors.get(cursor.place) is not cursor:
                 return ()
             if cursor.grown is None:
@@ -218,7 +236,8 @@ class Fetcher:
             await asyncio.wait((cursor.grown,), timeout=remaining)
 
     async def _resume(self, cursor: Cursor) -> None:
-        if cursor.paused and cursor.bytes * 2 * max(1, len(self._cursors)) <= self._buffer_bytes:
+        share = self._buffer_bytes // max(1, len(self._cursors))
+        if cursor.paused and (4 * cursor.bytes <= share or 4 * self._held <= self._buffer_bytes):
             cursor.paused = False
             async with self._moving:
                 if self._cursors.get(cursor.place) is cursor:
@@ -284,9 +303,7 @@ class Fetcher:
                 continue
             message = Message(place[1], offset, value if isinstance(value, bytes) else b"")
             if offset > cursor.next:
-                self._log.error(
-                    "records_cannot_be_read", topic=place[0], partition=place[1], first=cursor.next, last=offset - 1
-                )
+                self._gap(cursor, offset)
             cursor.records.append(message)
             cursor.bytes += len(message.value)
             cursor.next = offset + 1
@@ -299,6 +316,11 @@ class Fetcher:
     def _fail(self, cursor: Cursor, error: KafkaError, offset: int | None) -> None:
         topic, partition = cursor.place
         if error.code() in (KafkaError._PARTITION_EOF,):
+            if offset is not None and offset > cursor.next:
+                self._gap(cursor, offset)
+                if self._fill:
+                    cursor.records.append(Message(partition, offset - 1, b""))
+                cursor.next = offset
             return
         if error.code() in _DAMAGED:
             self._pass_over(cursor, error)
@@ -311,6 +333,15 @@ class Fetcher:
             cursor.fault = Gone(f"offset {cursor.next} of {topic!r}/{partition} is not there")
             return
         cursor.fault = self._faults.map(error, f"reading {topic!r}/{partition}")
+
+    def _gap(self, cursor: Cursor, end: int) -> None:
+        """Nothing lies from the cursor's next offset to `end`. Told once: a compacted topic is full of that."""
+        if not cursor.gaps:
+            self._log.warning(
+                "offsets_without_records", topic=cursor.place[0], partition=cursor.place[1], first=cursor.next,
+                last=end - 1, reason="marks of somebody's transactions, or records that compaction took",
+            )  # fmt: skip
+        cursor.gaps += 1
 
     def _pass_over(self, cursor: Cursor, error: KafkaError) -> None:
         """librdkafka asks for a damaged batch again for ever: go on behind it, one offset at a time.
@@ -335,7 +366,8 @@ class Fetcher:
         if self._keep:
             while cursor.bytes > share and len(cursor.records) > 1:
                 cursor.bytes -= len(cursor.records.popleft().value)
-        elif cursor.bytes > share and not cursor.paused:
+        elif not cursor.paused and 2 * cursor.bytes > share and 2 * self._held > self._buffer_bytes:
+            # Who is below half a share goes on, which is no more than the other half of all bytes.
             cursor.paused = True
             self._commands.put(partial(self._pause, cursor.place))
 

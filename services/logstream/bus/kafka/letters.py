@@ -76,7 +76,7 @@ class Letters:
         while known.next < offsets.end:
             found = await read_at(
                 self._fetcher, self._admin, place, known.next,
-                max_bytes=_READ_BYTES, wait=self._settings.request_timeout_seconds,
+                max_bytes=_READ_BYTES, wait=self._settings.request_timeout_seconds, until=offsets.end,
             )  # fmt: skip
             if not found:
                 cursor = self._fetcher.cursor(place)

@@ -32,9 +32,9 @@ async def require_offset(admin: Admin, place: Place, offset: int) -> None:
 
 
 async def read_at(
-    fetcher: Fetcher, admin: Admin, place: Place, offset: int, *, max_bytes: int, wait: float
+    fetcher: Fetcher, admin: Admin, place: Place, offset: int, *, max_bytes: int, wait: float, until: int | None = None
 ) -> Sequence[Message]:
-    """As `Bus.read`, by moving `fetcher` there if need be."""
+    """As `Bus.read`, by moving `fetcher` there if need be. until: as `Fetcher.read`."""
     cursor = fetcher.cursor(place)
     if cursor is None or cursor.fault is not None or not cursor.first <= offset <= cursor.next:
         await require_offset(admin, place, offset)
@@ -44,7 +44,7 @@ async def read_at(
         if offset < end:
             wait = max(wait, fetcher.patience)
     try:
-        return await fetcher.read(cursor, offset, max_bytes=max_bytes, wait=wait)
+        return await fetcher.read(cursor, offset, max_bytes=max_bytes, wait=wait, until=until)
     except Gone:
         await require_offset(admin, place, offset)
         raise BusUnavailable(f"reading {place[0]}/{place[1]} from {offset} did not work: ask again") from None
@@ -94,7 +94,9 @@ class Tails:
         if self._closed:
             raise BusUnavailable("the log is closed")
         if self._head is None:
-            self._head = Fetcher(self._settings, self._faults, buffer_bytes=self._settings.read_buffer_bytes, keep=True)
+            self._head = Fetcher(
+                self._settings, self._faults, buffer_bytes=self._settings.read_buffer_bytes, keep=True, fill=True
+            )
             self._tidying = self._loop.create_task(self._tidy())
         async with self._following.setdefault(place, asyncio.Lock()):
             head = self._head.cursor(place)
@@ -126,7 +128,7 @@ class Tails:
                 raise BusUnavailable("the log is closed")
             standing = [b for b in free if _stands(b.fetcher, place, offset)]
             if not standing and len(self._behind) < _BEHIND:
-                made = _Behind(Fetcher(self._settings, self._faults, buffer_bytes=_BEHIND_BYTES))
+                made = _Behind(Fetcher(self._settings, self._faults, buffer_bytes=_BEHIND_BYTES, fill=True))
                 self._behind.append(made)
                 free = [made]
             behind = min(standing or free, key=lambda b: b.used_at)

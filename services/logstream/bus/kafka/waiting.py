@@ -129,7 +129,7 @@ class Waiting:
             while at < end:
                 found = await read_at(
                     self._fetcher, self._admin, place, at,
-                    max_bytes=_READ_BYTES, wait=self._settings.request_timeout_seconds,
+                    max_bytes=_READ_BYTES, wait=self._settings.request_timeout_seconds, until=end,
                 )  # fmt: skip
                 if not found:
                     cursor = self._fetcher.cursor(place)
