@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from logstream import metrics
-from logstream.bus.protocol import Bus, Committed, Consumer, Outcome, Settled, minute_of
+from logstream.bus.protocol import Bus, Committed, Consumer, Outcome, Published, Settled, minute_of
 from logstream.clock import Clock
-from logstream.errors import BusUnavailable, Fenced, LogStreamError, StoreRefused, StoreUnavailable
+from logstream.errors import BusUnavailable, Fenced, LogStreamError, NotFound, StoreRefused, StoreUnavailable
 from logstream.logs import get_logger
 from logstream.processor import resume, rows
 from logstream.processor.budget import Account, Budget, Slots
@@ -306,11 +306,17 @@ class Worker:
     async def send(self, letter: Letter) -> None:
         """Publish a dead letter, to the partition of the same number; the same one again is a no-op."""
         header, payload = letter.header(), letter.payload()
-        published = await self.retrying(
-            lambda: self.shared.bus.publish(
-                self.stream.dead_letter_topic, header, payload, claim=letter.claim(), partition=self.partition
-            )
-        )
+        bus, topic = self.shared.bus, self.stream.dead_letter_topic
+
+        async def publish() -> Published:
+            try:
+                return await bus.publish(topic, header, payload, claim=letter.claim(), partition=self.partition)
+            except NotFound:
+                # Somebody deleted it, or gave the stream's topic more partitions.
+                await bus.create_topic(topic, partitions=max(self.consumer.topic.partitions, self.partition + 1))
+                return await bus.publish(topic, header, payload, claim=letter.claim(), partition=self.partition)
+
+        published = await self.retrying(publish)
         if not published.duplicate:
             metrics.PROCESSOR_DEAD_LETTERED.labels(self.stream.name).inc(letter.rows)
 

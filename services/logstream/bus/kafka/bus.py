@@ -101,7 +101,7 @@ class KafkaBus:
         self._require_open()
         if retention_days is not None:
             require_letters(name)
-        elif name in self._topics:
+        elif name in self._topics and not self._lacks(self._topics[name], partitions):
             return self._topics[name]
         properties = config.topic(
             self._settings, letters=name.endswith(DEAD_LETTERS), retention_days=retention_days
@@ -114,12 +114,21 @@ class KafkaBus:
         await self._fit(topic, int(properties["max.message.bytes"]), retention_days)
         return topic
 
-    async def _appeared(self, name: str) -> Topic:
+    @staticmethod
+    def _lacks(topic: Topic, partitions: int | None) -> bool:
+        """A letter is on the partition of its record's number: where a topic was given more, so are its letters'."""
+        return partitions is not None and topic.partitions < partitions and topic.name.endswith(DEAD_LETTERS)
+
+    async def _appeared(self, name: str, partitions: int = 1) -> Topic:
+        if self._lacks(topic, partitions):
+            await self._admin.grow(name, count)
+            self._log.warning("dead_letter_topic_grown", topic=name, partitions=count)
+            return await self._appeared(name, count)
         """A topic that was just made: the brokers tell each other about it, which takes a moment."""
         for _ in range(50):
             try:
                 description = await self._admin.describe(name)
-                if all(description.in_sync):
+                if all(description.in_sync) and description.topic.partitions >= partitions:
                     self._topics[name] = description.topic
                     return description.topic
             except NotFound:
