@@ -112,6 +112,10 @@ class KafkaBus:
             await self._admin.create(name, count, properties)
             return await self._appeared(name)
         await self._fit(topic, int(properties["max.message.bytes"]), retention_days)
+        if self._lacks(topic, partitions):
+            await self._admin.grow(name, count)
+            self._log.warning("dead_letter_topic_grown", topic=name, partitions=count)
+            return await self._appeared(name, count)
         return topic
 
     @staticmethod
@@ -120,10 +124,6 @@ class KafkaBus:
         return partitions is not None and topic.partitions < partitions and topic.name.endswith(DEAD_LETTERS)
 
     async def _appeared(self, name: str, partitions: int = 1) -> Topic:
-        if self._lacks(topic, partitions):
-            await self._admin.grow(name, count)
-            self._log.warning("dead_letter_topic_grown", topic=name, partitions=count)
-            return await self._appeared(name, count)
         """A topic that was just made: the brokers tell each other about it, which takes a moment."""
         for _ in range(50):
             try:
