@@ -653,12 +653,15 @@ async def test_what_is_known_is_good_for_a_stated_time(url: str, clock: ManualCl
     accounts = await Accounts.open(AuthSettings(url=url, stale_seconds=60), clock, passwords=CountingPasswords())
     gate = await Gate.open(accounts)
     made = await accounts.create_key("app", scopes=[Scope.READ])
+    await accounts.ensure_stream(make_stream("open"))
+    await accounts.update_stream("open", anonymous_reads=True)
     caller = gate.authenticate(made.text)
     await accounts.close()
     await gate.refresh()
     clock.advance(60)
     assert gate.away
     gate.authenticate(made.text)
+    gate.anonymous("open")
     assert gate.is_active(caller)
     with pytest.raises(Unavailable, match="not known yet"):
         gate.authenticate(make_key().text)
@@ -666,6 +669,8 @@ async def test_what_is_known_is_good_for_a_stated_time(url: str, clock: ManualCl
     with pytest.raises(Unavailable, match="more than 60 seconds") as refused:
         gate.authenticate(made.text)
     assert refused.value.limit == 60
+    with pytest.raises(Unavailable, match="more than 60 seconds"):
+        gate.anonymous("open")
     assert not gate.is_active(caller)
 
 

@@ -212,6 +212,22 @@ def test_what_could_not_be_sent_is_sent_again() -> None:
     assert _decode(again)[2][0][1].records == 7
 
 
+def test_what_waits_does_not_grow_while_nothing_can_be_sent() -> None:
+    clock = ManualClock()
+    limiter = QuotaLimiter(clock)
+    exchange = QuotaExchange(limiter, clock)
+    limiter.charge(caller(10), records=7, bytes_=0)
+    for _ in range(3600):
+        clock.advance(1)
+        exchange.check()
+        reports = exchange.reports()
+        next(reports)
+        reports.close()
+    assert exchange.away
+    # Whoever comes back is heard at once, not behind an hour of messages that say nothing.
+    assert len(list(exchange.reports())) == 1
+
+
 @pytest.mark.parametrize(
     "foreign", ["", "x", "a b", "a 1\nk", "a 1\nk 1 2 0 -", "a 1\nk 1 2 nan -", "a 1\nk x 2 1 -", "\0", "a 1 2"]
 )

@@ -141,7 +141,8 @@ def test_what_kubernetes_adds_for_services_is_no_setting() -> None:
 
 
 def test_unknown_variables_warn_and_those_of_the_command_line_do_not() -> None:
-    environ = {"LOGSTREAM_API_KEY": "ls_x", "LOGSTREAM_CONTEXT": "prod", "LOGSTREAM_RUN_DRAIN_SECOND": "1"}
+    names = ("API_KEY", "API_URL", "INGEST_URL", "CONFIG", "CONTEXT", "CACHE", "UP_HANG_SECONDS")
+    environ = {f"LOGSTREAM_{name}": "x" for name in names} | {"LOGSTREAM_RUN_DRAIN_SECOND": "1"}
     assert load(ApiProcess, environ=environ).warnings == [
         "LOGSTREAM_RUN_DRAIN_SECOND is no setting of this release; do you mean LOGSTREAM_RUN_DRAIN_SECONDS?"
     ]

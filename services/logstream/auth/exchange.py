@@ -78,7 +78,8 @@ class QuotaExchange:
         """The messages to send now, each until `sent` is called; empty when there is nothing to say yet."""
         now = self._clock.monotonic()
         used = self._limiter.take_used()
-        if used or now - self._reported >= IDLE_SECONDS:
+        # While nothing can be sent, nothing more is gathered: what waits says that we are there, too.
+        if used or (not self._unsent and now - self._reported >= IDLE_SECONDS):
             self._reported = now
             self._unsent.extend(_encode(used))
         while self._unsent:

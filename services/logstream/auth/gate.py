@@ -144,7 +144,7 @@ class Gate:
 
     def is_active(self, principal: Principal) -> bool:
         """Whether the key, or the account and its login, still exists and may read; for what lives long."""
-        if self._away and self._age() > self._accounts.settings.stale_seconds:
+        if self._away and self.age > self._accounts.settings.stale_seconds:
             return False
         if principal.kind == "anonymous":
             info = self._snapshot.streams.get(principal.stream or "")
@@ -190,7 +190,9 @@ class Gate:
         return [info.stream for info in self._snapshot.streams.values()]
 
     def anonymous(self, stream: str) -> Principal:
-        """Nobody, reading a stream that allows it. Raises Unauthenticated when it does not, NotFound."""
+        """Nobody, reading a stream that allows it. Raises Unauthenticated when it does not, NotFound, Unavailable."""
+        if self._away:
+            self._require_recent()
         if not self.stream(stream).anonymous_reads:
             _refuse("missing", "a key or a login is needed: send 'Authorization: Bearer KEY'")
         return Principal(
@@ -202,13 +204,14 @@ class Gate:
         """Whether the last look at the database failed."""
         return self._away
 
-    def _age(self) -> float:
+    @property
+    def age(self) -> float:
         """Seconds since the last look that succeeded."""
         return self._clock.monotonic() - self._looked
 
     def _require_recent(self) -> None:
         limit = self._accounts.settings.stale_seconds
-        if self._age() > limit and self._snapshot.revision >= 0:
+        if self.age > limit and self._snapshot.revision >= 0:
             AUTH_FAILURES.labels("stale").inc()
             raise Unavailable(
                 f"the accounts database has been away for more than {limit:g} seconds: what was known of keys and "

@@ -126,16 +126,11 @@ async def open_gate(accounts: Accounts, readiness: Readiness, stop: asyncio.Even
 def accounts_check(accounts: Accounts, gate: Gate) -> Callable[[], Awaitable[None]]:
     """Away, but known keys and logins still count: told, and ready. Too long away: not ready."""
     limit = accounts.settings.stale_seconds
-    clock = accounts.clock
-    since = clock.monotonic()
 
     async def check() -> None:
-        nonlocal since
         if not gate.away:
-            since = clock.monotonic()
             return
-        seconds = clock.monotonic() - since
-        if seconds > limit:
+        if gate.age > limit:
             raise Unavailable(f"the accounts database has been away for more than {limit:g} s")
         raise Tolerated(f"the accounts database is away; keys and logins that are known count for {limit:g} s")
 

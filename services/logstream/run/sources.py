@@ -28,7 +28,7 @@ MAX_FILE_BYTES = 1024 * 1024
 _SERVICE_LINK = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)$")
 _SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://.+:\d+")
 # Of the command line and of the supervisor, in no section.
-_ELSEWHERE = {"API_KEY", "API_URL", "CONFIG", "CONTEXT", "UP_HANG_SECONDS"}
+_ELSEWHERE = {"API_KEY", "API_URL", "CACHE", "CONFIG", "CONTEXT", "INGEST_URL", "UP_HANG_SECONDS"}
 
 
 @dataclass(frozen=True, slots=True)
