@@ -212,6 +212,48 @@ def test_printed_settings_show_sources_and_no_secret(tmp_path: Path) -> None:
     assert '  url: "postgresql://ann:***@db/logs?password=***"  # LOGSTREAM_AUTH_URL' in text
 
 
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("postgresql://ann:hunter2@db/logs", "postgresql://ann:***@db/logs"),
+        ("postgresql://ann:hun/ter2@db/logs", "postgresql://ann:***@db/logs"),
+        ("postgresql://ann:hun ter2@db/logs", "postgresql://ann:***@db/logs"),
+        ('postgresql://ann:hun"ter2@db/logs', "postgresql://ann:***@db/logs"),
+        ("postgresql://ann:hun@ter2@db/logs", "postgresql://ann:***@db/logs"),
+        ("postgresql://:hunter2@db/logs", "postgresql://:***@db/logs"),
+        ("http://a:8123,http://b:8123", "http://a:8123,http://b:8123"),
+        ("http://u:p@a:8123,http://v:q@b:8123", "http://u:***@a:8123,http://v:***@b:8123"),
+        ("sqlite+aiosqlite:///a:b@c.db", "sqlite+aiosqlite:///a:b@c.db"),
+    ],
+)
+def test_passwords_in_addresses_are_masked_whatever_is_in_them(address: str, shown: str) -> None:
+    assert show.masked(address) == shown
+
+
+@pytest.mark.parametrize(
+    ("kind", "environ", "problem"),
+    [
+        (ProcessorProcess, {"LOGSTREAM_STORE_URL": "clickhouse:8123"}, "store.url: store url must be http://HOST:PORT"),
+        (ApiProcess, {"LOGSTREAM_STORE_URL": "http://u:p@h"}, "store.url: store url must not hold a user or password"),
+        (ApiProcess, {"LOGSTREAM_STORE_CA_FILE": "/nowhere"}, "store.ca_file: store.ca_file /nowhere cannot be read"),
+        (ApiProcess, {"LOGSTREAM_STORE_CLUSTER": "a'b"}, "store.cluster: "),
+        (CollectorProcess, {"LOGSTREAM_REDACTION_DETECTORS": "cards"}, "redaction.detectors.0: there is no detector"),
+        (
+            ApiProcess,
+            {"LOGSTREAM_REDACTION_RULES": '[{"name": "a", "pattern": "("}]'},
+            "redaction.rules.0.pattern: the pattern of the rule 'a'",
+        ),
+    ],
+)
+def test_what_would_only_fail_later_is_told_with_the_settings(
+    kind: type[ProcessSettings], environ: dict[str, str], problem: str
+) -> None:
+    with pytest.raises(WrongSettings) as error:
+        load(kind, environ=environ)
+    (told,) = error.value.problems
+    assert told.startswith(problem)
+
+
 @pytest.mark.parametrize("kind", PROCESSES.values())
 def test_printed_settings_can_be_given_back(kind: type[ProcessSettings], tmp_path: Path) -> None:
     environ = {

@@ -18,6 +18,7 @@ from logstream.settings import (
     LettersSettings,
     LogSettings,
     ProcessorSettings,
+    RedactionSettings,
     RunSettings,
     StoreSettings,
     StreamEntry,
@@ -107,7 +108,12 @@ def wrong_together(parts: Mapping[str, object]) -> list[str]:
         problems += _of_accounts(auth)
     if isinstance(tls := parts.get("tls"), TlsSettings):
         problems += _of_tls(tls)
+    if isinstance(store := parts.get("store"), StoreSettings):
+        problems += _of_store(store)
     kafka, collector = parts.get("kafka"), parts.get("collector")
+    for part in (collector, parts.get("api")):
+        if isinstance(part, CollectorSettings | ApiSettings):
+            problems += _of_redaction(part.redaction)
     if isinstance(kafka, KafkaSettings) and isinstance(run, RunSettings) and run.bus == "kafka":
         problems += _missing_files("kafka", kafka, "ca_file", "cert_file", "key_file")
         if isinstance(collector, CollectorSettings) and (
@@ -146,6 +152,32 @@ def _of_accounts(settings: AuthSettings) -> Iterator[str]:
         return
     if kind not in ("sqlite", "postgresql", "postgres"):
         yield f"auth.url must begin with sqlite+aiosqlite:// or postgresql://, not {kind}://"
+
+
+def _of_store(settings: StoreSettings) -> Iterator[str]:
+    # Imported here: a collector has no store.
+    from logstream.storage.cluster import Cluster
+    from logstream.storage.connection import check_files
+    from logstream.storage.endpoints import addresses
+
+    try:
+        addresses(settings.url)
+        check_files(settings)
+        if settings.cluster:
+            Cluster(settings.cluster)
+    except InvalidValue as error:
+        yield f"{error.field or 'store'}: {error.message}"
+
+
+def _of_redaction(settings: RedactionSettings) -> Iterator[str]:
+    # Imported here: a processor redacts nothing.
+    from logstream.redact import RuleError
+    from logstream.redact.rule import rules_for
+
+    try:
+        rules_for(settings, "default")
+    except RuleError as error:
+        yield f"redaction.{error.field}: {error.message}"
 
 
 def _of_tls(settings: TlsSettings) -> Iterator[str]:

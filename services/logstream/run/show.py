@@ -12,7 +12,8 @@ from logstream.run import sources
 from logstream.run.load import Loaded, P
 from logstream.run.sources import Values
 
-_PASSWORD_IN_URL = re.compile(r"(://[^:/@\s]*:)[^\s/]+(?=@)|([?&](?:password|sslpassword)=)[^&\s\"]+")
+# Up to the last @ of an address: a password may hold what it should not, and is hidden rather with a host too many.
+_PASSWORD_IN_URL = re.compile(r"(://[^:/@\s]*:)(?:(?!://).)+(?=@)|([?&](?:password|sslpassword)=)[^&\s\"]+")
 MASK = "***"
 
 
