@@ -14,7 +14,7 @@ from benchmarks.chaos_books import ACKNOWLEDGED, SENT, text_of
 
 _ATTEMPT_SECONDS = 30.0
 _LONGEST_PAUSE = 3.0
-_LARGE = 2_000
+_LARGE = 1_000
 """Lines of one request in twenty."""
 _USUAL = 80
 

@@ -27,7 +27,7 @@ from logstream.auth.accounts import Accounts
 from logstream.auth.principal import Scope
 from logstream.errors import StartupError
 from logstream.settings import AuthSettings
-from logstream.standalone.full import keeper
+from logstream.standalone.full import kafka_server, keeper
 from logstream.standalone.full.kafka_server import KafkaServer
 from logstream.standalone.full.postgres_server import PostgresServer
 from logstream.standalone.full.process import ServerProcess
@@ -158,11 +158,17 @@ class Installation:
         kafka_port, controller, postgres_port, engine_port, *ports = free_ports(10)
         self.collector_ports, self._processor_ports, self.api_ports = ports[:2], ports[2:4], ports[4:]
         self.engine_url = f"http://127.0.0.1:{engine_port}"
-        self._kafka = KafkaServer(folder / "kafka", port=kafka_port, controller_port=controller, log_level="warn")
+        self._kafka = KafkaServer(
+            folder / "kafka", port=kafka_port, controller_port=controller, log_level="warn",
+            # On a machine that has other things to do, a broker may be slow without being dead.
+            overrides={"broker.session.timeout.ms": "6000"},
+        )  # fmt: skip
         self._postgres = PostgresServer(folder / "postgres", port=postgres_port)
         self._kafka.prepare()
         self._postgres.prepare()
-        self.kafka = self._part("kafka", self._kafka.arguments(), self._kafka.is_ready)
+        # It does not live long enough for the second compiler.
+        broker = ["/usr/bin/env", "JAVA_TOOL_OPTIONS=-XX:TieredStopAtLevel=1", *self._kafka.command()]
+        self.kafka = self._part("kafka", keeper.command(broker, grace=kafka_server.GRACE), self._kafka.is_ready)
         self.postgres = self._part("postgres", self._postgres.arguments(), self._postgres.is_ready)
         engine = ("-m", "logstream.standalone.engine", "--path", str(engine_folder), "--port", str(engine_port))
         self.clickhouse = self._part(
