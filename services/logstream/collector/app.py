@@ -86,11 +86,12 @@ class _Outcome:
         self.high = 0
         self.rejected = 0
         self.listed: list[Rejection] = []
-        self.by_code: Counter[str] = Counter()
-        self.rejected_indexes = hashlib.blake2b(digest_size=16)
+        # Made when first needed: most requests are a single sound record.
+        self.by_code: Counter[str] | None = None
+        self.rejected_indexes: hashlib.blake2b | None = None
         self.truncated = 0
         self.seen = 0
-        self.redacted: Counter[str] = Counter()
+        self.redacted: Counter[str] | None = None
 
     def take(self, decoded: Decoded, redactor: Redactor) -> Batch:
         """The rows that may be kept of one piece, as they may be kept."""
@@ -99,7 +100,9 @@ class _Outcome:
         if redactor:
             redacted = redactor.redact(decoded, first)
             decoded = redacted.decoded
-            self.redacted.update(redacted.found)
+            if redacted.found:
+                self.redacted = self.redacted or Counter()
+                self.redacted.update(redacted.found)
         self._note(decoded.rejections, decoded.truncated)
         return decoded.batch
 
@@ -108,16 +111,18 @@ class _Outcome:
         if rejections:
             self.rejected += len(rejections)
             self.listed.extend(rejections[: MAX_LISTED_REJECTIONS - len(self.listed)])
+            if self.rejected_indexes is None or self.by_code is None:
+                self.rejected_indexes, self.by_code = hashlib.blake2b(digest_size=16), Counter()
             self.rejected_indexes.update(b"".join(r.index.to_bytes(8, "little") for r in rejections))
             self.by_code.update(r.code for r in rejections)
 
     def count_rejected(self) -> None:
         """To be called with the answer that names them: a request refused as a whole comes again."""
-        for code, count in self.by_code.items():
+        for code, count in (self.by_code or {}).items():
             INGEST_REJECTED.labels(code).inc(count)
 
     def count_redacted(self, stream: str) -> None:
-        for rule, count in self.redacted.items():
+        for rule, count in (self.redacted or {}).items():
             INGEST_REDACTED.labels(stream, rule).inc(count)
 
 
@@ -404,7 +409,7 @@ class Collector:
             await asyncio.to_thread(digest.update, body)
         else:
             digest.update(body)
-        if outcome.rejected:
+        if outcome.rejected_indexes is not None:
             digest.update(outcome.rejected_indexes.digest())
         return Claim(key=identity, fingerprint=digest.digest())
 
