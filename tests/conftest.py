@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from logstream.errors import StartupError
 from tests.support.engine import EngineProcess
@@ -18,6 +19,9 @@ def pytest_configure() -> None:
     """A run in the background of a shell ignores Ctrl-C, and so would every process that the tests start."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # How long an example takes says more about what else the machine does.
+    settings.register_profile("logstream", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("logstream")
 
 
 @pytest.fixture(scope="session")

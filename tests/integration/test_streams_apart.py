@@ -6,10 +6,10 @@ import json
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from tests.support.api import Api, running_api
 from tests.support.engine import EngineProcess
 from tests.support.processor import processor_settings, publish
@@ -23,7 +23,7 @@ from logstream.query.time import format_time
 from logstream.record import Record
 from logstream.stream import make_stream
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="module")]
 
 BASE = 1_700_000_040 * 10**9
 RANGE = {"start_time": format_time(BASE), "end_time": format_time(BASE + 60 * 10**9)}
@@ -48,10 +48,11 @@ class Two:
             return answer.status_code, (await answer.aread()).decode()
 
 
-@pytest.fixture
-async def two(tmp_path: Path, engine: EngineProcess) -> AsyncIterator[Two]:
-    async with running_api(tmp_path, engine.url) as api:
-        other = make_stream("other", namespace="test", generation=f"{os.getpid()}-{tmp_path}")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def both(tmp_path_factory: pytest.TempPathFactory, engine: EngineProcess) -> AsyncIterator[Two]:
+    folder = tmp_path_factory.mktemp("apart")
+    async with running_api(folder, engine.url) as api:
+        other = make_stream("other", namespace="test", generation=f"{os.getpid()}-{folder}")
         await api.bus.create_topic(other.topic)
         await api.store.migrate(other, retention_days=10_000)
         await api.accounts.ensure_stream(other)
@@ -60,6 +61,7 @@ async def two(tmp_path: Path, engine: EngineProcess) -> AsyncIterator[Two]:
             "person": (await api.accounts.logins.log_in(user.email, "correct horse battery")).token,
             "default": api.key,
             "other": (await api.accounts.create_key("other", scopes=(Scope.READ,), stream="other")).text,
+            "admin": (await api.accounts.create_key("admin", scopes=tuple(Scope), stream="default")).text,
         }
         headers = {name: {"Authorization": f"Bearer {token}"} for name, token in tokens.items()} | {"nobody": {}}
         await api.gate.refresh()
@@ -88,6 +90,15 @@ async def two(tmp_path: Path, engine: EngineProcess) -> AsyncIterator[Two]:
         finally:
             stop.set()
             await processing
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def two(both: Two) -> Two:
+    """Both closed, whatever the test before did."""
+    for stream in ("default", "other"):
+        await both.api.accounts.update_stream(stream, anonymous_reads=False)
+    await both.api.gate.refresh()
+    return both
 
 
 # Open to nobody in particular, where the stream is.
@@ -162,6 +173,31 @@ async def test_what_is_for_callers_stays_so(two: Two, path: str) -> None:
     assert (await two.get("/api/v1/queries"))[0] == 401
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/v1/deadletters/replay", {"ids": ["0-0"]}),
+        ("/api/v1/deadletters/discard", {"ids": ["0-0"]}),
+        ("/api/v1/ledger/verify", None),
+    ],
+)
+async def test_an_admin_of_one_stream_changes_nothing_in_the_other(two: Two, path: str, body: object) -> None:
+    async def answer(stream: str) -> int:
+        response = await two.api.client.post(
+            path, params={"stream": stream}, json=body, headers=two.headers["admin"]
+        )  # fmt: skip
+        return response.status_code
+
+    assert await answer("other") == 403
+    assert await answer("default") not in {401, 403}
+
+
+@pytest.mark.parametrize("path", ["/api/v1/deadletters", "/api/v1/deadletters/0-0", "/api/v1/deadletters/0-0/raw"])
+async def test_an_admin_of_one_stream_sees_no_letters_of_the_other(two: Two, path: str) -> None:
+    assert (await two.get(path, "admin", stream="other"))[0] == 403
+    assert (await two.get(path, "admin"))[0] in {200, 404}
+
+
 async def test_keys_read_their_own_stream_alone(two: Two) -> None:
     for path in sorted(READS):
         asked = READS[path] | ({"id": two.ids["other"]} if path.endswith("context") else {})
@@ -208,7 +244,7 @@ async def test_a_view_is_for_readers_of_its_stream(two: Two, here: str, there: s
 async def test_a_tail_cursor_works_in_its_stream_alone(two: Two) -> None:
     text = ""
     async with two.api.client.stream("GET", "/api/v1/tail", headers=two.headers["default"]) as answer:
-        await two.api.send([Record(BASE, "web", 3, "a line")])
+        await two.api.send([Record(BASE + 3600 * 10**9, "web", 3, "a line")])
         async for piece in answer.aiter_text():
             text += piece
             if "\n\n" in text.partition("id: ")[2]:

@@ -23,6 +23,8 @@ from logstream.storage.store import Store
 from logstream.stream import Stream, make_stream
 from tests.support.processor import publish, records, running
 
+_ONE_BY_ONE = 6
+"""Batches, the last ones, that are stored before the next is sent: so there are as many plans and INSERTs at least."""
 POINTS = ("planned", "inserting", "inserted", "committed", "published")
 ROWS = 5
 
@@ -107,10 +109,13 @@ async def main(bus_path: str, url: str, name: str, batches: str, point: str, nth
     store.fuse = fuse
     stream = make_stream(name)
     async with running(Path(bus_path), url, stream, store=store) as run:
-        for number in map(int, batches.split(",")):
+        numbers = [int(number) for number in batches.split(",")]
+        for number in numbers[:-_ONE_BY_ONE]:
             await publish_batch(run.bus, stream, number)
             await asyncio.sleep(0.002)
-        await run.settled()
+        for number in numbers[-_ONE_BY_ONE:]:
+            await publish_batch(run.bus, stream, number)
+            await run.settled()
         print("settled", flush=True)
 
 
