@@ -292,6 +292,8 @@ class ApiSettings(_Settings):
     host: str = Field("127.0.0.1", description="Loopback unless told otherwise.")
     port: Port = 8081
     ingest_url: str = Field("http://127.0.0.1:8080", description="Where the collector is, for the page at /docs.")
+    # What is sent again here is held to the collectors' limits: replayed dead letters, dry runs of redaction.
+    limits: IngestLimits = Field(default_factory=IngestLimits)
     redaction: RedactionSettings = Field(default_factory=RedactionSettings)
     cors_origins: tuple[str, ...] = Field(("*",), description="Origins browsers may read from; keys are not cookies.")
     max_limit: int = Field(10_000, ge=1, description="Rows one /logs answer may have.")

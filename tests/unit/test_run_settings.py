@@ -52,6 +52,11 @@ def test_one_file_serves_all_processes(tmp_path: Path) -> None:
     assert load(CollectorProcess, environ={}, path=path).given.keys() == {("collector", "flush_rows")}
 
 
+def test_replays_and_dry_runs_have_the_limits_of_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, "ingest: {max_message_bytes: 64}")
+    assert load(ApiProcess, environ={}, path=path).settings.api.limits.max_message_bytes == 64
+
+
 def test_json_is_taken_too(tmp_path: Path) -> None:
     path = write(tmp_path, '{"run": {"streams": [{"name": "shop", "retention_days": 7}]}}')
     (stream,) = load(CollectorProcess, environ={}, path=path).settings.streams()

@@ -50,7 +50,7 @@ def create_app(services: Services, all_accounts: Accounts) -> FastAPI:
     app.include_router(deadletters.create_router())
     app.include_router(ledger.create_router())
     app.include_router(verify.create_router())
-    app.include_router(redaction.create_router(settings.redaction))
+    app.include_router(redaction.create_router(settings.redaction, settings.limits))
     app.include_router(accounts.create_router(all_accounts, services.gate, settings))
     app.include_router(saved.create_router(all_accounts, services.gate))
     app.include_router(health.create_router())

@@ -36,7 +36,6 @@ from logstream.letters.format import LetterId, raw_of
 from logstream.letters.replay import Operation, Result
 from logstream.letters.search import LetterFilter
 from logstream.query.time import parse_time
-from logstream.settings import IngestLimits
 
 _ID = re.compile(r"(\d{1,5})-(\d{1,18})", re.ASCII)
 _REPLAYABLE = ("waiting", "replaying")
@@ -209,7 +208,7 @@ def create_router() -> APIRouter:
         """
         target = _Target(request, caller, stream, Action.CHANGE_DEAD_LETTERS)
         changes = changes_of(body)
-        changes.check(IngestLimits())
+        changes.check(services_of(request).settings.limits)
         ids, following = await target.select(body)
         operation = target.operation(caller, changes, force=body.force)
         replayer = target.letters.replayer

@@ -13,7 +13,7 @@ from logstream.errors import InvalidValue
 from logstream.record import Batch, Decoded, Level, Record
 from logstream.redact import Redactor, redactor_for
 from logstream.redact.scrub import Scrubbed
-from logstream.settings import RedactionRule, RedactionSettings
+from logstream.settings import IngestLimits, RedactionRule, RedactionSettings
 
 MAX_SAMPLES = 1_000
 
@@ -84,7 +84,7 @@ def _result(redactor: Redactor, sample: Sample, counts: dict[str, int]) -> DryRu
     return DryRunResult(before=sample, after=after, findings=findings)
 
 
-def dry_run(settings: RedactionSettings, stream: str, asked: DryRun) -> DryRunAnswer:
+def dry_run(settings: RedactionSettings, limits: IngestLimits, stream: str, asked: DryRun) -> DryRunAnswer:
     """Raises InvalidValue, RuleError."""
     if not asked.lines and not asked.records:
         raise InvalidValue("send `lines` or `records` to try the rules on", field="lines")
@@ -92,7 +92,7 @@ def dry_run(settings: RedactionSettings, stream: str, asked: DryRun) -> DryRunAn
         settings = RedactionSettings(
             rules=tuple(asked.rules or ()), detectors=tuple(asked.detectors or ()), hash_key=settings.hash_key
         )
-    redactor = redactor_for(settings, stream)
+    redactor = redactor_for(settings, stream, limits)
     counts: dict[str, int] = {}
     samples = (*(Sample(message=line) for line in asked.lines), *asked.records)
     results = [_result(redactor, sample, counts) for sample in samples]
@@ -103,8 +103,8 @@ def _sorted(counts: Mapping[str, int]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def create_router(settings: RedactionSettings) -> APIRouter:
-    """Trying redaction. settings: the installation's."""
+def create_router(settings: RedactionSettings, limits: IngestLimits) -> APIRouter:
+    """Trying redaction. settings, limits: the installation's."""
     router = APIRouter(prefix="/api/v1", tags=["redaction"])
 
     @router.post(
@@ -117,6 +117,6 @@ def create_router(settings: RedactionSettings) -> APIRouter:
         name = asked.stream or caller.stream or "default"
         require(caller, Action.TRY_REDACTION, stream=name)
         gate_of(request).stream(name)
-        return await asyncio.to_thread(dry_run, settings, name, asked)
+        return await asyncio.to_thread(dry_run, settings, limits, name, asked)
 
     return router

@@ -58,7 +58,7 @@ class Services:
         self.times = PartTimes(self.store, self.clock)
         self.learning = ThreadPoolExecutor(1, "patterns")
         self.tail_clients = TailClients(self.settings.tail_max_clients)
-        self.letters = LetterBoxes(self.bus, self.clock, self.letters_settings)
+        self.letters = LetterBoxes(self.bus, self.clock, self.letters_settings, settings.limits)
 
     def tail(self, stream: Stream) -> Tail:
         """The tail of `stream`; there is one for each."""

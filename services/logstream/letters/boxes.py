@@ -31,10 +31,12 @@ class Letters:
 class LetterBoxes:
     """Made once a process; each stream's letters are read when first asked for."""
 
-    def __init__(self, bus: Bus, clock: Clock, settings: LettersSettings) -> None:
+    def __init__(self, bus: Bus, clock: Clock, settings: LettersSettings, limits: IngestLimits) -> None:
+        """limits: what a replayed line is held to."""
         self._bus = bus
         self._clock = clock
         self.settings = settings
+        self._limits = limits
         self._letters: dict[Stream, Letters] = {}
 
     def of(self, stream: Stream) -> Letters:
@@ -42,7 +44,7 @@ class LetterBoxes:
         found = self._letters.get(stream)
         if found is None:
             box = LetterBox(self._bus, stream, self._clock, max_letters=self.settings.max_known)
-            replayer = Replayer(box, IngestLimits(), lease_seconds=self.settings.lease_seconds)
+            replayer = Replayer(box, self._limits, lease_seconds=self.settings.lease_seconds)
             found = self._letters[stream] = Letters(box, replayer)
         return found
 
