@@ -179,9 +179,31 @@ async def test_the_ledger_balances_and_counts_what_is_present(api: Api):
     answer = await api.get("/api/v1/ledger")
     assert answer.status_code == 200
     counts = {"accepted": 60, "stored": 60, "deduplicated": 0, "dead_lettered": 0, "in_flight": 0, "present": 60}
+    counts |= {"dead_letters": dict.fromkeys(("waiting", "replaying", "replayed", "discarded", "expired"), 0)}
     assert answer.json() == {
-        "stream": "default", "balanced": True, "total": counts, "keys": [{**counts, "key_id": api.key_id}]
+        "stream": "default", "start_time": None, "end_time": None, "balanced": True, "total": counts,
+        "keys": [{**counts, "key_id": api.key_id}],
     }  # fmt: skip
+
+
+async def test_the_ledger_of_a_time_says_which_minutes_it_counted(api: Api):
+    minute = 1_700_000_040 * 10**9
+    for number, at in enumerate((minute - 1, minute, minute + 59 * 10**9, minute + 60 * 10**9)):
+        await api.send(lines(number + 1), received_at=at)
+    await api.stored()
+
+    async def of(**times: str) -> tuple[object, object, int, int]:
+        answer = (await api.get("/api/v1/ledger", **times)).json()
+        assert answer["balanced"]
+        assert answer["total"]["accepted"] == answer["total"]["stored"] + answer["total"]["in_flight"]
+        return answer["start_time"], answer["end_time"], answer["total"]["accepted"], answer["total"]["present"]
+
+    start, end = "2023-11-14T22:14:00Z", "2023-11-14T22:15:00Z"
+    assert await of(start_time=start, end_time=end) == (start, end, 5, 5)
+    assert await of(start_time="2023-11-14T22:14:30Z", end_time="1700000041") == (start, end, 5, 5)
+    assert await of(start_time=end) == (end, None, 4, 4)
+    assert await of(end_time=start) == (None, start, 1, 1)
+    assert await of() == (None, None, 10, 10)
 
 
 async def test_metrics_and_cors(api: Api):

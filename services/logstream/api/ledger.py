@@ -1,6 +1,7 @@
 """The ledger: what became of every accepted line, by API key."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -10,6 +11,7 @@ from logstream.api.deps import Caller, gate_of
 from logstream.api.error_body import errors
 from logstream.api.parameters import StreamName
 from logstream.api.services import services_of
+from logstream.api.times import optional_from_ns
 from logstream.auth.roles import Action, require
 from logstream.bus.protocol import NS_PER_MINUTE, LedgerEntry, minute_of
 from logstream.errors import InvalidValue, StoreUnavailable
@@ -50,6 +52,12 @@ class Ledger(BaseModel):
     """accepted = stored + deduplicated + dead_lettered + in_flight, at every moment, for each key and in total."""
 
     stream: str = Field(examples=["default"])
+    start_time: datetime | None = Field(
+        description="Of lines received from then on: `start_time` rounded down to a minute. null: no bound."
+    )
+    end_time: datetime | None = Field(
+        description="Of lines received before: `end_time` rounded up to a minute. null: no bound."
+    )
     balanced: bool = Field(description="Whether the equation holds; false would be a fault of LogStream.")
     total: Counts
     keys: list[KeyCounts]
@@ -115,8 +123,8 @@ def create_router() -> APIRouter:
             str | None, Query(max_length=64, description=f"Of lines received before: {_TIME}", examples=["1769947200"])
         ] = None,
     ) -> Ledger:
-        """Counted since the stream was made, or of the lines that were received in a time, by whole minutes. `present`
-        is counted in ClickHouse just before the rest.
+        """Counted since the stream was made, or of the lines that were received in a time, by whole minutes: the
+        answer says which. `present` is counted in ClickHouse just before the rest.
         """
         start, end = _range(start_time, end_time)
         name = stream or caller.stream or "default"
@@ -151,7 +159,8 @@ def create_router() -> APIRouter:
             **{term: sum(getattr(entry, term) for entry in entries) for term in _TERMS},
         )
         return Ledger(
-            stream=name, balanced=all(map(_balanced, entries)) and _all_there(entries, letters), total=total, keys=keys
-        )
+            stream=name, start_time=optional_from_ns(start), end_time=optional_from_ns(end),
+            balanced=all(map(_balanced, entries)) and _all_there(entries, letters), total=total, keys=keys,
+        )  # fmt: skip
 
     return router

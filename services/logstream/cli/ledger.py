@@ -30,7 +30,7 @@ def ledger(
     """Show where every accepted record is: accepted = stored + deduplicated + dead-lettered + in flight.
 
     What became of the dead-lettered ones is shown, too: dead-lettered = waiting + replaying + replayed + discarded +
-    expired. A replayed record is accepted anew.
+    expired. A replayed record is accepted anew. A time is rounded to whole minutes that hold it.
 
     Examples:
 
@@ -40,11 +40,20 @@ def ledger(
     """
     asked = period(since, start, end, datetime.now(UTC)) | ({"stream": stream} if stream else {})
     with Api(api_target(context, api_key, api_url)) as api:
-        rows = rows_of(api.get("/api/v1/ledger", asked or None), "keys")
+        answer = api.get("/api/v1/ledger", asked or None)
+    rows = rows_of(answer, "keys")
+    _tell_range(answer)
     columns = ("key_id", "accepted", "stored", "deduplicated", "dead_lettered", "in_flight", "present", *_TERMS)
     if form is Format.TABLE:
         rows = [_row(row) for row in rows]
     output.show(rows, columns, form, empty="nothing was accepted yet")
+
+
+def _tell_range(answer: Any) -> None:
+    """Counts are kept by the minute, so that the range may be wider than what was asked for."""
+    start, end = answer.get("start_time"), answer.get("end_time")
+    if start or end:
+        output.say(f"of records received{f' from {start}' if start else ''}{f' to {end}' if end else ''}")
 
 
 def _row(row: Mapping[str, Any]) -> dict[str, Any]:
