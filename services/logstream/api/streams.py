@@ -149,10 +149,11 @@ def create_router(accounts: Accounts, gate: Gate) -> APIRouter:
             str, Query(max_length=64, description="The name of the stream once more.", examples=["payments"])
         ] = "",
     ) -> StreamBody:
-        """Its keys stop and its saved views go at once.
+        """Its keys stop and its saved views go at once, and what waits in the log is not stored any more.
 
-        Its topics and tables, with every log and dead letter, are removed ten seconds later, for good; until then
-        the name is not free.
+        Ten seconds later its topic, its dead-letter topic and its database, with every log and dead letter, are
+        removed for good, and nothing of any other stream; what cannot be reached then is removed when it can. Until
+        all is gone the name is not free.
         """
         if confirm != name:
             raise InvalidValue(
