@@ -39,6 +39,12 @@ def test_help_has_an_example_of_the_command(path: str, command: Any) -> None:
 
 
 @pytest.mark.parametrize(("path", "command"), ALL, ids=[path for path, _ in ALL])
+def test_the_line_in_the_list_of_commands_is_whole(path: str, command: Any) -> None:
+    """In a terminal of 80 columns."""
+    assert not command.get_short_help_str(60).endswith("...")
+
+
+@pytest.mark.parametrize(("path", "command"), ALL, ids=[path for path, _ in ALL])
 def test_options_of_examples_exist(path: str, command: Any) -> None:
     of = dict(ALL)
     for example in examples(command):

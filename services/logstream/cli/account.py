@@ -22,7 +22,7 @@ def signup(
     ingest_url: IngestUrl = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Make an account for yourself, where the platform lets people sign up, and log in.
+    """Make an account for yourself, and log in. Where the platform lets people sign up.
 
     Example: logstream signup ada@example.com
     """

@@ -28,7 +28,7 @@ _FIELDS = ("timestamp", "service", "level", "message", "trace_id", "span_id")
 
 deadletters = typer.Typer(
     no_args_is_help=True,
-    help="Accepted records that the store refused: list, show, replay, discard.\n\n"
+    help="Dead letters: list, show, replay, discard. Accepted records that the store refused.\n\n"
     "Example: logstream deadletters list --state waiting",
 )
 
@@ -75,7 +75,7 @@ def list_letters(
     api_key: ApiKey = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """List accepted records that the store refused, each with the reason and what became of it; newest first.
+    """List dead letters, newest first. Each with the reason of its refusal and what became of it.
 
     Examples:
 
@@ -115,7 +115,7 @@ def show_letter(
     api_key: ApiKey = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Show one dead letter whole, with the bytes that were refused (base64), as JSON.
+    """Show one dead letter whole, as JSON. With the bytes that were refused (base64).
 
     Examples:
 
@@ -165,7 +165,7 @@ def replay_letters(
     api_key: ApiKey = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Send dead letters through the pipeline again, each exactly once, after what refused them was put right.
+    """Send dead letters again, each exactly once. After what refused them was put right.
 
     A record keeps its time and its key. One that is refused again is a new letter. A replay that broke off is
     finished by the next one.
@@ -205,7 +205,9 @@ def discard_letters(
     api_key: ApiKey = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Settle dead letters that nobody wants: they are never replayed, and stay to be seen until they expire.
+    """Settle dead letters that nobody wants.
+
+    They are never replayed, and stay to be seen until they expire.
 
     Examples:
 

@@ -54,7 +54,9 @@ def demo(
     api_key: ApiKey = None,
     ingest_url: IngestUrl = None,
 ) -> None:
-    """Send the logs of a small shop: a week of made-up traffic with deploys, and one incident to find the cause of.
+    """Send the logs of a made-up shop.
+
+    A week of traffic with deploys, and one incident to find the cause of.
 
     Its lines lie among the others of the stream, with demo=SEED in their metadata. Repeating a run with the same
     --seed, --end and other options within an hour doubles nothing.

@@ -45,7 +45,9 @@ def doctor(
     ingest_url: IngestUrl = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Check configuration, addresses, key, clock, disk and versions; say what to do about each problem.
+    """Look for what is wrong, and say what to do about it.
+
+    Checks configuration, addresses, key, clock, disk and versions.
 
     Ends with status 1 when something is wrong.
 

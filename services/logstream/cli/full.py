@@ -30,7 +30,9 @@ def up_full(
     controller_port: Annotated[int, typer.Option("--controller-port", **_PORT, help="Kafka's own.")] = 9093,
     postgres_port: Annotated[int, typer.Option("--postgres-port", **_PORT, help="On loopback.")] = 5433,
 ) -> None:
-    """Run the whole on real servers until Ctrl-C: Kafka, Postgres, ClickHouse's engine, two of each service.
+    """Run it all on Kafka, Postgres and ClickHouse's engine.
+
+    Two of each service and the servers they need, on this machine, until Ctrl-C.
 
     Kafka is fetched the first time (43 MB) and needs Java and Maven. A server that LOGSTREAM_KAFKA_BOOTSTRAP_SERVERS,
     LOGSTREAM_AUTH_URL or LOGSTREAM_STORE_URL names is used instead of one of ours. A port of 0 is chosen by the

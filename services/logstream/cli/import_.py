@@ -77,7 +77,9 @@ def import_(
     api_key: ApiKey = None,
     ingest_url: IngestUrl = None,
 ) -> None:
-    """Import log files: their format, times, levels and services are found out from their lines.
+    """Import log files as they lie on disks.
+
+    Their format, times, levels and services are found out from their lines.
 
     A run that was broken off goes on where it stopped when it is started again, and doubles nothing: files that were
     imported are left out, unless --restart is given.

@@ -27,7 +27,9 @@ def ledger(
     api_key: ApiKey = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Show where every accepted record is: accepted = stored + deduplicated + dead-lettered + in flight.
+    """Show where every accepted record is.
+
+    accepted = stored + deduplicated + dead-lettered + in flight.
 
     What became of the dead-lettered ones is shown, too: dead-lettered = waiting + replaying + replayed + discarded +
     expired. A replayed record is accepted anew. A time is rounded to whole minutes that hold it.

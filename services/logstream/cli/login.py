@@ -35,7 +35,7 @@ def login(
     ingest_url: IngestUrl = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Log in with e-mail and password, or with a key, and keep it as the current context.
+    """Log in, with e-mail and password or with a key. It becomes the current context.
 
     Examples:
 

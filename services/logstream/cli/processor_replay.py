@@ -53,7 +53,7 @@ def replay(
         Format, typer.Option("--output", "-o", help="Table, JSON or one JSON object a line.")
     ] = Format.TABLE,
 ) -> None:
-    """Build days of a stream anew from its topic, beside the live table, and swap them in.
+    """Build days anew from the topic, and swap them in. Beside the live table, which is read meanwhile.
 
     A day is one of arrival, in UTC. It can be built anew when it is over, was stored to its end, and the topic still
     has all of it. It is swapped in, in one step, only when it has as many rows of every key as the ledger counted;

@@ -27,7 +27,7 @@ def list_queries(
     api_key: ApiKey = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """List the reads that wait or run: those of the key that reads, with --all everybody's.
+    """List the reads that wait or run. Those of the key that reads, with --all everybody's.
 
     Examples:
 

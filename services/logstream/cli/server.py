@@ -51,7 +51,7 @@ def clickhouse(
     host: Annotated[str, typer.Option("--host", help="There is no authentication: stay on loopback.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65_535)] = 8123,
 ) -> None:
-    """Serve the ClickHouse engine alone, on ClickHouse's HTTP interface.
+    """Serve the ClickHouse engine alone. On ClickHouse's HTTP interface.
 
     Examples:
 

@@ -133,7 +133,7 @@ def delete_stream(
     api_key: ApiKey = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Delete a stream with all its logs, dead letters, keys and saved views, for good. For admins.
+    """Delete a stream with all its logs, for good. Dead letters, keys and saved views go, too. For admins.
 
     Examples:
 

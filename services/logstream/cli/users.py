@@ -66,7 +66,7 @@ def reset_user(
     api_key: ApiKey = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Give an account a new password, shown this once; its sessions end.
+    """Give an account a new password, shown this once. Its sessions end.
 
     Example: logstream users reset ada@example.com
     """
@@ -99,7 +99,7 @@ def delete_user(
     api_key: ApiKey = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Remove an account; its sessions end and its keys are revoked.
+    """Remove an account. Its sessions end and its keys are revoked.
 
     Example: logstream users delete ada@example.com
     """

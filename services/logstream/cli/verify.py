@@ -38,7 +38,9 @@ def verify(
     api_key: ApiKey = None,
     api_url: ApiUrl = None,
 ) -> None:
-    """Prove that every accepted line is stored once, a dead letter, a repeat, or in flight.
+    """Prove that the books balance.
+
+    Every accepted line is stored once, a dead letter, a repeat, or in flight.
 
     Reads every record that the log still has, looks for its rows in ClickHouse and among the dead letters, and holds
     the ledger against what was counted. It may run while everything is at work. Status 0: the books balance; 1: they
