@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -240,13 +240,19 @@ class Sent:
     sums: dict[str, int]
 
 
-def send(full: Full, job: Mapping[str, Any]) -> tuple[Sent, dict[str, float]]:
-    """Post `job` to all collectors, one generator each; and every process's CPU seconds right before."""
+def send(
+    full: Full, job: Mapping[str, Any], *, begun: Callable[[], object] = lambda: None
+) -> tuple[Sent, dict[str, float]]:
+    """Post `job` to all collectors, one generator each; and every process's CPU seconds right before.
+
+    begun: called when the first requests are on their way.
+    """
     loads = [harness.prepare_load(part) for part in jobs(full, job)]
     made = [_cpu_seconds(psutil.Process(load.pid)) for load in loads]
     before = full.cpu()
     for load in loads:
         harness.begin_load(load)
+    begun()
     results = []
     spent = 0.0
     for load, cpu in zip(loads, made, strict=True):

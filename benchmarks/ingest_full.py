@@ -7,7 +7,7 @@ idle, as `make bench-ingest` counts; the broker's, Postgres's and the generator'
     --rows N        rows in batches of 1,000 (5,000,000)
     --singles N     single-record requests (60,000)
     --each N        collectors, processors and APIs (1)
-    --hold COMMAND  run it in a shell while the batches go through, with PIDS="role=pid …" (a profiler)
+    --beside CMD    run it in a shell while the batches go through, with PIDS="role=pid …" (a profiler)
 """
 
 import argparse
@@ -42,13 +42,18 @@ def _ours(seconds: dict[str, float]) -> float:
     return sum(used for role, used in seconds.items() if is_ours(role))
 
 
-def _batches(full: Full, rows: int, hold: str) -> dict[str, Any]:
+def _batches(full: Full, rows: int, beside: str) -> dict[str, Any]:
     database = full.database()
-    profiler = _beside(full, hold) if hold else None
-    sent, before = full_harness.send(full, _job(rows, 1000, 100))
+    profilers: list[subprocess.Popen[bytes]] = []
+
+    def begun() -> None:
+        if beside:
+            profilers.append(_beside(full, beside))
+
+    sent, before = full_harness.send(full, _job(rows, 1000, 100), begun=begun)
     parts = ingest.merges_idle(full, database, rows)
     seconds = full_harness.spent_since(full, before)
-    if profiler is not None:
+    for profiler in profilers:
         profiler.wait()
     peaks = full.peak_rss_mb()
     inserts = _inserts(full)
@@ -102,7 +107,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=5_000_000)
     parser.add_argument("--singles", type=int, default=60_000)
     parser.add_argument("--each", type=int, default=1)
-    parser.add_argument("--hold", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--beside", default="")
     options = parser.parse_args()
     figures: dict[str, Any] = {"each": options.each}
     if options.rows:
@@ -110,7 +115,7 @@ def main() -> None:
         with full_harness.full_up(options.each) as full:
             figures["idle_cpu_percent"] = full_harness.idle_cpu(full)
             print(f"  idle, % of a core: {figures['idle_cpu_percent']}")
-            figures |= _batches(full, options.rows, options.hold)
+            figures |= _batches(full, options.rows, options.beside)
     if options.singles:
         print(f"{options.singles:,} single-record requests, 256 connections")
         with full_harness.full_up(options.each) as full:

@@ -27,6 +27,7 @@ from logstream.storage.store import Store
 from logstream.stream import Stream
 
 _MANY_RECORDS = 1 << 40
+_STEP_SECONDS = 0.05
 _FRESH_SECONDS = 10.0
 """A plan remembered longer ago than this is remembered again before it is sent: the partition may be another's now."""
 
@@ -104,11 +105,17 @@ class Worker:
         """Wait until an INSERT is worth while: something is there, and the last one is long enough ago."""
         await self.intake.wait()
         await self.intake.fill()
-        if not self.intake.full:
-            due = self._inserted_at + self._settings.flush_seconds
-            await sleep(due - time.monotonic(), self.stop)
-            await self.intake.fill()
+        await self._gather_until(self._inserted_at + self._settings.flush_seconds)
+        if self.intake.rows >= self._settings.busy_rows:
+            await self._gather_until(self._inserted_at + self._settings.busy_flush_seconds)
         return not self.stop.is_set()
+
+    async def _gather_until(self, due: float) -> None:
+        """Take in what comes until `due` (monotonic, s), or until there is one INSERT's worth."""
+        while not self.intake.full and not self.stop.is_set() and (left := due - time.monotonic()) > 0:
+            # In steps: what is read ahead has less room than one INSERT.
+            await sleep(min(left, _STEP_SECONDS), self.stop)
+            await self.intake.fill()
 
     # Storing
 

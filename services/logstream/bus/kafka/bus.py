@@ -14,6 +14,7 @@ from logstream.bus.kafka.letters import Letters
 from logstream.bus.kafka.member import Member
 from logstream.bus.kafka.producer import Appender
 from logstream.bus.kafka.tails import Tails
+from logstream.bus.kafka.turns import Turns
 from logstream.bus.kafka.waiting import Waiting
 from logstream.bus.protocol import (
     DEAD_LETTERS,
@@ -38,6 +39,8 @@ from logstream.settings import KafkaSettings
 
 _WATCH_SECONDS = 5.0
 """How soon a topic that was made anew is noticed, without anybody reading or writing it."""
+_TURN_SECONDS = 1.0
+"""A processor's INSERTs are few and large when all that comes in such a time is in one partition."""
 _NOTHING = Outcome()
 
 
@@ -62,7 +65,7 @@ class KafkaBus:
         self._topics: dict[str, Topic] = {}
         self._in_sync_needed: dict[int, int] = {}
         self._members: set[Member] = set()
-        self._next_partition = 0
+        self._turns = Turns(_TURN_SECONDS)
         self._log = get_logger("bus")
         self._closing: asyncio.Task[None] | None = None
         self._watching = asyncio.get_running_loop().create_task(self._watch())
@@ -254,8 +257,7 @@ class KafkaBus:
     def _choose(self, topic: Topic, claim: Claim | None) -> int:
         if claim is not None:
             return zlib.crc32(claim.key) % topic.partitions
-        self._next_partition += 1
-        return self._next_partition % topic.partitions
+        return self._turns.choose(asyncio.get_running_loop().time(), topic.partitions)
 
     # Reading
 
