@@ -145,14 +145,18 @@ class Fetcher:
             cursor = self._cursors.get(place)
             if cursor is not None and cursor.first <= offset <= cursor.next and cursor.fault is None:
                 return cursor
-            known = cursor is not None
             self._epoch += 1
             fresh = Cursor(place, offset, self._keep)
             fresh.epoch = self._epoch
             if cursor is not None:
                 cursor.wake()
             self._cursors[place] = fresh
-            await self._call(self._seek, place, offset, self._epoch, known)
+            try:
+                await self._call(self._seek, place, offset, self._epoch)
+            except LogStreamError:
+                # Nothing would ever come to it.
+                self._cursors.pop(place, None)
+                raise
             return fresh
 
     async def forget(self, place: Place) -> None:
@@ -163,18 +167,16 @@ class Fetcher:
                 cursor.wake()
                 await self._call(self._unassign, place)
 
-    def _seek(self, place: Place, offset: int, epoch: int, known: bool) -> None:
-        if known:
-            self._epochs.pop(place, None)
-            self._consumer.incremental_unassign([TopicPartition(*place)])
-        self._epochs[place] = epoch
+    def _seek(self, place: Place, offset: int, epoch: int) -> None:
+        self._unassign(place)
         partition = TopicPartition(*place, offset)
         self._consumer.incremental_assign([partition])
+        self._epochs[place] = epoch
         self._consumer.resume([partition])
 
     def _unassign(self, place: Place) -> None:
-        self._epochs.pop(place, None)
-        self._consumer.incremental_unassign([TopicPartition(*place)])
+        if self._epochs.pop(place, None) is not None:
+            self._consumer.incremental_unassign([TopicPartition(*place)])
 
     async def _call(self, call: Callable[..., object], *arguments: object) -> None:
         """`call` in the thread, between two looks at librdkafka's queue."""
@@ -200,6 +202,8 @@ class Fetcher:
         self._commands.put(run)
         try:
             await done
+        except RuntimeError as failure:
+            raise BusUnavailable("reading the log: it is closed") from failure
         except KafkaException as failure:
             error = error_of(failure)
             what = "reading the log"
@@ -359,7 +363,7 @@ class Fetcher:
         cursor.next += 1
         self._epoch += 1
         cursor.epoch = self._epoch
-        self._commands.put(partial(self._seek, cursor.place, cursor.next, cursor.epoch, True))
+        self._commands.put(partial(self._seek, cursor.place, cursor.next, cursor.epoch))
 
     def _bound(self, cursor: Cursor) -> None:
         share = self._buffer_bytes // max(1, len(self._cursors))

@@ -54,6 +54,8 @@ class Member:
         self._tell_closed = closed
         self._loop = asyncio.get_running_loop()
         self._owned: frozenset[int] = frozenset()
+        self._given_up: frozenset[int] = frozenset()
+        """Ours until the topic went away; they are again when it comes back, unless the group says otherwise."""
         self._committing: dict[int, asyncio.Lock] = {}
         self._telling = asyncio.Lock()
         self._stop = False
@@ -127,6 +129,8 @@ class Member:
         future.add_done_callback(lambda _: self._commands.put(lambda: None))
         while not future.done():
             self._obey(_POLL_SECONDS)
+        # None of them may be left: it would be made in the name of the group's next generation.
+        self._obey(0)
         failure = None if future.cancelled() else future.exception()
         if failure is not None:
             self._log.error("rebalance_listener_failed", error=repr(failure))
@@ -137,6 +141,10 @@ class Member:
         async with self._telling:
             if partitions and not self._owned:
                 await self._learn_topic()
+            if not self._topic.incarnation:
+                # Whose records these would be is not known: `follow_topic` hands them out.
+                self._given_up |= partitions
+                return
             ours = frozenset(partitions)
             self._owned |= ours
             self._log.info("partitions_assigned", partitions=sorted(ours), all=sorted(self._owned))
@@ -146,6 +154,8 @@ class Member:
     async def _give(self, partitions: "set[int]", *, lost: bool) -> None:
         async with self._telling:
             gone = frozenset(partitions) & self._owned
+            # The group's word: also of what is waited for, while the topic is away.
+            self._given_up -= partitions
             if lost:
                 self._owned -= gone
             self._log.info("partitions_revoked", partitions=sorted(gone), lost=lost)
@@ -181,6 +191,8 @@ class Member:
             if topic is not None and topic.incarnation == self._topic.incarnation:
                 self._topic = topic
                 return
+            if topic is None and not self._topic.incarnation:
+                return
             gone, self._owned = self._owned, frozenset()
             self._log.error("topic_made_anew" if topic is not None else "topic_gone", partitions=sorted(gone))
             if gone and self._listener is not None:
@@ -197,8 +209,6 @@ class Member:
             self._owned = back
             if back and self._listener is not None:
                 await self._listener.assigned(back)
-
-    _given_up: frozenset[int] = frozenset()
 
     def _require(self, partition: int) -> None:
         if self._stop:

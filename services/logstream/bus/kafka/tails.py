@@ -5,6 +5,7 @@ further back has a turn with one of a few others, and goes on where it stood whe
 """
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,7 +13,7 @@ from logstream.bus.kafka.admin import Admin
 from logstream.bus.kafka.faults import Faults
 from logstream.bus.kafka.fetcher import Cursor, Fetcher, Gone, Place
 from logstream.bus.protocol import Message
-from logstream.errors import BusUnavailable, OffsetOutOfRange
+from logstream.errors import BusUnavailable, LogStreamError, OffsetOutOfRange
 from logstream.settings import MIB, KafkaSettings
 
 _BEHIND = 3
@@ -69,7 +70,7 @@ class Tails:
         self._loop = asyncio.get_running_loop()
         self._head: Fetcher | None = None
         self._behind: list[_Behind] = []
-        self._turn = asyncio.Condition()
+        self._turns = asyncio.Semaphore(_BEHIND)
         self._following: dict[Place, asyncio.Lock] = {}
         self._tidying: asyncio.Task[None] | None = None
         self._closed = False
@@ -107,36 +108,33 @@ class Tails:
             return await self._head.move(place, end)
 
     async def _read_behind(self, place: Place, offset: int, *, max_bytes: int) -> Sequence[Message]:
-        behind = await self._take_turn(place, offset)
-        try:
-            return await read_at(
-                behind.fetcher, self._admin, place, offset,
-                max_bytes=max_bytes, wait=self._settings.request_timeout_seconds,
-            )  # fmt: skip
-        finally:
-            async with self._turn:
-                behind.busy = False
-                behind.used_at = self._loop.time()
-                self._turn.notify()
-
-    async def _take_turn(self, place: Place, offset: int) -> _Behind:
-        """A free reader: one that stands there, else the one that was not used for longest."""
-        async with self._turn:
-            while not (free := [b for b in self._behind if not b.busy]) and len(self._behind) >= _BEHIND:
-                await self._turn.wait()
+        async with self._turns:
             if self._closed:
                 raise BusUnavailable("the log is closed")
-            standing = [b for b in free if _stands(b.fetcher, place, offset)]
-            if not standing and len(self._behind) < _BEHIND:
-                made = _Behind(Fetcher(self._settings, self._faults, buffer_bytes=_BEHIND_BYTES, fill=True))
-                self._behind.append(made)
-                free = [made]
-            behind = min(standing or free, key=lambda b: b.used_at)
+            behind = self._choose(place, offset)
             behind.busy = True
-        if not standing:
-            for cursor in behind.fetcher.cursors:
-                await behind.fetcher.forget(cursor.place)
-        return behind
+            # Whoever waits for an answer may give up at any moment: then the turn must not be lost.
+            try:
+                if not _stands(behind.fetcher, place, offset):
+                    for cursor in behind.fetcher.cursors:
+                        await behind.fetcher.forget(cursor.place)
+                return await read_at(
+                    behind.fetcher, self._admin, place, offset,
+                    max_bytes=max_bytes, wait=self._settings.request_timeout_seconds,
+                )  # fmt: skip
+            finally:
+                behind.busy = False
+                behind.used_at = self._loop.time()
+
+    def _choose(self, place: Place, offset: int) -> _Behind:
+        """A free reader: one that stands there, else a new one, else the one that was not used for longest."""
+        free = [behind for behind in self._behind if not behind.busy]
+        standing = [behind for behind in free if _stands(behind.fetcher, place, offset)]
+        if not standing and len(self._behind) < _BEHIND:
+            made = _Behind(Fetcher(self._settings, self._faults, buffer_bytes=_BEHIND_BYTES, fill=True))
+            self._behind.append(made)
+            return made
+        return min(standing or free, key=lambda behind: behind.used_at)
 
     async def _tidy(self) -> None:
         """Let go of what nobody reads any more."""
@@ -150,15 +148,15 @@ class Tails:
             if self._head is not None:
                 for cursor in self._head.cursors:
                     if cursor.used_at < before and cursor.grown is None:
-                        await self._head.forget(cursor.place)
+                        # One that cannot be let go of now is, next time.
+                        with contextlib.suppress(LogStreamError):
+                            await self._head.forget(cursor.place)
 
     async def close(self) -> None:
         self._closed = True
         if self._tidying is not None:
             self._tidying.cancel()
             await asyncio.gather(self._tidying, return_exceptions=True)
-        async with self._turn:
-            self._turn.notify_all()
         fetchers = [b.fetcher for b in self._behind] + ([self._head] if self._head is not None else [])
         await asyncio.gather(*(fetcher.close() for fetcher in fetchers))
 

@@ -37,7 +37,10 @@ class _Chunk:
 
 @dataclass(slots=True)
 class _Partition:
+    """grain: size of new chunks, in megabytes."""
+
     chunks: list[_Chunk] = field(default_factory=list)
+    grain: int = 1
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -52,7 +55,12 @@ class _Partition:
 
     def add(self, offset: int, size: int, rows: Mapping[tuple[str, int], int]) -> None:
         last = self.chunks[-1] if self.chunks else None
-        if last is None or last.bytes >= _CHUNK_BYTES or offset - last.first >= _CHUNK_RECORDS:
+        if last is None:
+            self.grain = 1
+        full = last is not None and (
+            last.bytes >= self.grain * _CHUNK_BYTES or offset - last.first >= self.grain * _CHUNK_RECORDS
+        )
+        if last is None or full:
             if len(self.chunks) >= _CHUNKS:
                 self._join()
             last = _Chunk(offset, offset)
@@ -62,10 +70,14 @@ class _Partition:
         last.rows.update(rows)
 
     def _join(self) -> None:
+        """Two by two, and new ones as large from now on: counting one again must stay a small part of all."""
+        self.grain *= 2
         joined: list[_Chunk] = []
-        for chunk in self.chunks:
-            if joined and len(joined) % 2 and joined[-1].end == chunk.first and joined[-1].first != chunk.first:
-                joined[-1] = _Chunk(joined[-1].first, chunk.end, joined[-1].rows + chunk.rows, _CHUNK_BYTES)
+        for number, chunk in enumerate(self.chunks):
+            if number % 2:
+                joined[-1] = _Chunk(
+                    joined[-1].first, chunk.end, joined[-1].rows + chunk.rows, joined[-1].bytes + chunk.bytes
+                )
             else:
                 joined.append(chunk)
         self.chunks = joined
