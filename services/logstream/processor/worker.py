@@ -150,7 +150,7 @@ class Worker:
             self.insert(plan, self._parts(kept), sum(item.rows for item in kept), doubtful=doubtful)
         )
         try:
-            await self._read_beyond(items)
+            await self._read_beyond(items, inserting)
             await inserting
         except StoreRefused as refused:
             self.log.warning("insert_refused", first=plan.first, last=plan.last, reason=refused.message)
@@ -169,12 +169,15 @@ class Worker:
             await asyncio.gather(inserting, return_exceptions=True)
         self.intake.forget(len(items))
 
-    async def _read_beyond(self, items: Sequence[Item]) -> None:
-        try:
-            await self.intake.fill_beyond(items)
-        except Fenced:
-            # The commit will tell, when the INSERT has ended.
-            return
+    async def _read_beyond(self, items: Sequence[Item], inserting: "asyncio.Task[None]") -> None:
+        """Take in what comes while the INSERT is under way: the longer it takes, the larger is the next one."""
+        while not inserting.done():
+            try:
+                await self.intake.fill_beyond(items)
+            except Fenced:
+                # The commit will tell, when the INSERT has ended.
+                return
+            await asyncio.wait((inserting,), timeout=_STEP_SECONDS)
 
     async def decide(self, plan: Plan, items: Sequence[Item]) -> Decision:
         """Which of `items`, about to be stored by `plan`, are repeats. Raises Stopped."""

@@ -84,7 +84,8 @@ def reader(settings: KafkaSettings, *, buffer_bytes: int) -> Properties:
         "fetch.queue.backoff.ms": 10,
         # How long one more partition waits for the answer to a question about the others.
         "fetch.wait.max.ms": 200,
-        "fetch.message.max.bytes": 2 * MIB,
+        # Of a partition, in one answer. What of it comes when the partition is paused is dropped, and asked for again.
+        "fetch.message.max.bytes": MIB // 2,
         "fetch.max.bytes": settings.max_record_bytes + _FRAME_BYTES,
         "message.max.bytes": settings.max_record_bytes,
         "receive.message.max.bytes": 2 * settings.max_record_bytes + MIB,
