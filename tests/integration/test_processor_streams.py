@@ -13,13 +13,14 @@ from tests.support.processor import IDENTITY, bus_settings, processor_settings, 
 
 from logstream import metrics, processor
 from logstream.bus.header import decode
-from logstream.bus.protocol import LedgerEntry
+from logstream.bus.protocol import Committed, LedgerEntry
 from logstream.bus.sqlite import SqliteBus
 from logstream.bus.sqlite.log import Log
 from logstream.bus.sqlite.schema import OFFSET_BITS
 from logstream.clock import SystemClock
 from logstream.processor import Health
 from logstream.processor.budget import Account, Budget
+from logstream.processor.plan import Plan
 from logstream.record import Batch
 from logstream.settings import MIB, ProcessorSettings, StoreSettings
 from logstream.storage import block
@@ -242,8 +243,29 @@ async def test_a_record_of_a_newer_version_waits_and_is_not_buried(
         assert (await run.bus.offsets(stream.dead_letter_topic, 0)).end == 0
         assert await committed(run.bus, stream, 1)
     # The upgraded processor reads it.
-    monkeypatch.setattr("logstream.processor.plan.decode", lambda value: decode(value[:2] + b"\x01" + value[3:]))
+    monkeypatch.setattr("logstream.processor.plan.decode_block", lambda v: decode(v[:2] + b"\x01" + v[3:]))
     async with running(bus, engine.url, stream):
+        await until(lambda: holds(store, stream, 60))
+
+
+async def test_a_planned_record_of_a_newer_version_is_not_left_out(
+    tmp_path: Path, engine: EngineProcess, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upgraded processor planned it, and an older one takes over."""
+    [stream] = await made(store, 1)
+    path = tmp_path / "bus"
+    await damage(path, stream, {1: lambda v: v[:2] + b"\x02" + v[3:]}, count=3)
+    bus = await SqliteBus.open(bus_settings(path), SystemClock())
+    plan = Plan((await bus.create_topic(stream.topic)).incarnation, 0, 0, 2)
+    await bus.commit(stream.topic, "processor", 0, Committed(0, plan.dump()), None)
+    await bus.close()
+    health = Health()
+    async with running(path, engine.url, stream, health=health) as run:
+        await until(lambda: problem(health, "upgrade"))
+        assert await count(store, stream) == 0
+        assert await run.bus.committed(stream.topic, "processor", 0) == Committed(0, plan.dump())
+    monkeypatch.setattr("logstream.processor.plan.decode_block", lambda v: decode(v[:2] + b"\x01" + v[3:]))
+    async with running(path, engine.url, stream):
         await until(lambda: holds(store, stream, 60))
 
 

@@ -119,16 +119,18 @@ async def test_bad_rows_of_a_keyed_record_are_letters_once(
         assert await totals(run) == Outcome(stored=3, dead_lettered=3, deduplicated=3)
 
 
+@pytest.mark.parametrize("metadata", ["", '{"v":1,"incarnation":1,"first":3,"last":5}'], ids=["none", "earlier topic"])
 async def test_a_position_that_was_lost_is_found_in_the_data(
-    tmp_path: Path, engine: EngineProcess, stream: Stream
+    tmp_path: Path, engine: EngineProcess, stream: Stream, metadata: str
 ) -> None:
-    """As after Kafka forgot the group, or somebody reset its offsets; the last INSERT was not even recorded."""
+    """As after Kafka forgot the group, somebody reset its offsets, or a member that had not heard of the new topic was
+    late; the last INSERT was not even recorded."""
     async with running(tmp_path / "bus", engine.url, stream, journalled=True) as run:
         for i in range(6):
             await publish(run.bus, stream, records(4, seed=i))
         await done(run, 6)
     with sqlite3.connect(tmp_path / "bus" / "log.db") as sql:
-        sql.execute("UPDATE positions SET offset = 0, metadata = ''")
+        sql.execute("UPDATE positions SET offset = 0, metadata = ?", (metadata,))
     async with running(tmp_path / "bus", engine.url, stream, journalled=True) as run:
         await run.store.command(f"ALTER TABLE {stream.database}.journal DELETE WHERE last >= 4")
         await publish(run.bus, stream, records(4, seed=6))

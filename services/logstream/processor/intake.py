@@ -132,8 +132,8 @@ class Intake:
         await sleep(max(1.0, self._settings.retry_seconds), self._stop)
 
     async def newer(self) -> None:
-        """The next record is of a newer format: say so, and wait. Raises Stopped."""
-        item = self.items[0]
+        """A record at hand is of a newer format: say so, and wait. Raises Stopped."""
+        item = next(item for item in self.items if item.newer)
         self._report("newer_version", f"offset {item.offset}: {item.reason}")
         await self._stop.wait()
         raise Stopped

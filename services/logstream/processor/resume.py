@@ -32,9 +32,10 @@ async def resume(worker: "Worker") -> None:
     if memory.incarnation is None:
         position = await _without_memory(worker, position)
     elif memory.incarnation != worker.incarnation:
-        # The topic was made anew: offsets began at 0 again, and the plan speaks of other records.
+        # The topic was made anew: offsets began at 0 again, and the plan speaks of other records. Or a late commit
+        # brought the earlier one back, and the data know better.
         worker.log.warning("position_of_an_earlier_topic", incarnation=memory.incarnation)
-        return
+        position, plan = await _without_memory(worker, Committed(0)), None
     worker.intake.position = position.offset
     if plan is not None:
         await _finish(worker, plan)
@@ -73,6 +74,9 @@ async def _last_stored(worker: "Worker", first: int) -> int | None:
 async def _finish(worker: "Worker", plan: Plan) -> None:
     """Bring a remembered plan to its end."""
     items = await _planned_items(worker, plan)
+    if any(item.newer for item in items):
+        # A later version planned it: without that record's rows it would be another INSERT under the same token.
+        await worker.intake.newer()
     # Proves that the partition is still ours, before anything is sent for it.
     await worker.remember(plan)
     if not items or items[0].offset != plan.first:
