@@ -239,13 +239,19 @@ def main() -> int:
         _measure(full, 1_000, 5, 0)  # warm
         for rate in (int(rate) for rate in options.rates.split(",") if rate):
             found[rate] = _measure(full, rate, options.seconds, options.batch)
-        rate = options.highest
-        while rate:
+
+        def is_kept(rate: int) -> bool:
             figures = _measure(full, rate, options.seconds, options.batch)
-            if not _kept(figures, rate):
-                break
-            found[rate] = figures
+            kept = _kept(figures, rate)
+            if kept:
+                found[rate] = figures
+            return kept
+
+        rate = options.highest
+        while rate and is_kept(rate):
             rate *= 2
+        if rate > options.highest:
+            is_kept(rate * 3 // 4)  # halfway between the last two
         peaks = {role: round(peak) for role, peak in full.peak_rss_mb().items()}
     names = ("searchable_p50_ms", "searchable_p95_ms", "searchable_p99_ms", "tailed_p50_ms", "tailed_p95_ms",
              "tailed_p99_ms", "cpu_s", "missing", "not_found", "doubled", "gaps")  # fmt: skip
