@@ -69,7 +69,9 @@ PROCESSOR_CLAIMS_FORGOTTEN = Counter(
 )
 
 # Store
-STORE_REPLICA_UP = Gauge("logstream_store_replica_up", "Whether a ClickHouse server did what it was asked.", ["replica"])
+STORE_REPLICA_UP = Gauge(
+    "logstream_store_replica_up", "Whether a ClickHouse server did what it was asked.", ["replica"]
+)
 STORE_REPLICA_FAILURES = Counter(
     "logstream_store_replica_failures", "Calls that a ClickHouse server was too ill to answer.", ["replica"]
 )
