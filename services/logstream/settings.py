@@ -268,7 +268,7 @@ class ProcessorSettings(_Settings):
         10_000, ge=1, description="So many rows in flush_seconds, or more, are gathered for busy_flush_seconds instead."
     )
     busy_flush_seconds: float = Field(
-        0.75, ge=0, description="Time between two INSERTs of a partition that is busy: few large ones cost less CPU."
+        0.5, ge=0, description="Time between two INSERTs of a partition that is busy: few large ones cost less CPU."
     )
     retry_seconds: float = Field(
         0.2, gt=0, description="First pause after a failed INSERT; doubled up to 5 s, with jitter."
