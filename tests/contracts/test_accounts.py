@@ -649,6 +649,20 @@ async def test_an_id_that_was_deleted_does_not_come_back(accounts: Accounts) -> 
     assert (await accounts.ensure_stream(new)).stream == new
 
 
+async def test_a_key_of_a_deleted_stream_does_not_open_the_next_one_of_the_name(accounts: Accounts) -> None:
+    gate = await Gate.open(accounts)
+    await accounts.streams.create("team")
+    await accounts.streams.delete("team")
+    # By a process that had not heard of it.
+    late = await accounts.create_key("late", scopes=[Scope.READ], stream="team")
+    assert gate.authenticate(late.text).stream == "team"
+    await accounts.streams.create("team")
+    with pytest.raises(Unauthenticated, match="revoked"):
+        gate.authenticate(late.text)
+    mine = await accounts.create_key("mine", scopes=[Scope.READ], stream="team")
+    assert gate.authenticate(mine.text).stream == "team"
+
+
 async def test_what_is_known_is_good_for_a_stated_time(url: str, clock: ManualClock) -> None:
     accounts = await Accounts.open(AuthSettings(url=url, stale_seconds=60), clock, passwords=CountingPasswords())
     gate = await Gate.open(accounts)

@@ -253,7 +253,7 @@ class Streams:
                 f"the stream '{DEFAULT_STREAM}' is what is meant where none is named: it stays", field="name"
             )
         now = self._clock.now_ns()
-        table, keys, views = schema.streams, schema.api_keys, schema.saved_views
+        table = schema.streams
         async with self._database.write() as (connection, revision):
             row = await _row(connection, name)
             if row is None or row.deleted_at is not None:
@@ -268,12 +268,7 @@ class Streams:
                     revision=revision,
                 )
             )
-            await connection.execute(
-                update(keys)
-                .where(keys.c.stream == name, keys.c.revoked_at.is_(None))
-                .values(revoked_at=now, revision=revision)
-            )
-            await connection.execute(delete(views).where(views.c.stream == name))
+            await _end_what_names(connection, name, now, revision)
         return stream_info(row)
 
     async def heal(self) -> None:
@@ -354,7 +349,19 @@ async def _put(connection: AsyncConnection, info: StreamInfo, row: Row[Any] | No
     if row is None:
         await connection.execute(insert(table).values(name=info.stream.name, **values))
     else:
+        # Keys and views know a stream by its name: one that was made while the earlier stream was being deleted, by a
+        # process that had not heard of it yet, would open this one.
+        await _end_what_names(connection, info.stream.name, info.created_at, revision)
         await connection.execute(update(table).where(table.c.name == info.stream.name).values(**values))
+
+
+async def _end_what_names(connection: AsyncConnection, name: str, now: int, revision: int) -> None:
+    """Revoke the keys of a stream and delete its saved views."""
+    keys, views = schema.api_keys, schema.saved_views
+    await connection.execute(
+        update(keys).where(keys.c.stream == name, keys.c.revoked_at.is_(None)).values(revoked_at=now, revision=revision)
+    )
+    await connection.execute(delete(views).where(views.c.stream == name))
 
 
 def _why(error: Exception) -> str:
