@@ -8,6 +8,7 @@ the first start.
 import argparse
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,8 @@ from pathlib import Path
 from logstream.auth.accounts import Accounts
 from logstream.clock import SystemClock
 from logstream.errors import LogStreamError
-from logstream.settings import AuthSettings
+from logstream.run.load import load
+from logstream.run.settings import ApiProcess
 from logstream.standalone import first_login
 from logstream.stream import make_stream
 
@@ -24,7 +26,9 @@ RETENTION_DAYS = 30
 
 
 async def _run(data: Path, ingest_url: str, api_url: str) -> None:
-    accounts = await Accounts.open(AuthSettings(), SystemClock())
+    # As the services read them, files that the environment names included.
+    settings = load(ApiProcess, environ=os.environ).settings
+    accounts = await Accounts.open(settings.auth, SystemClock())
     try:
         await accounts.ensure_stream(make_stream(STREAM), retention_days=RETENTION_DAYS)
         login = await first_login.ensure(accounts, data, ingest_url=ingest_url, api_url=api_url)
