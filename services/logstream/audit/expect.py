@@ -66,9 +66,14 @@ class Expectations:
         self.expired = 0
         self.unknown_letters = 0
         self._window_ns = window_ns
-        self._first_offset = first_offset
+        self.first_offset = first_offset
         self._started: int | None = None
         self._claims: dict[bytes, int] = {}
+
+    def lose_before(self, offset: int) -> None:
+        """Of records before `offset` that were not seen nothing will be known."""
+        self.first_offset = offset
+        self._started = None
 
     def check(self, offset: int, header: Header | None, held: Held, *, expired: bool, letters_gone: bool) -> bool:
         """Whether the record repeats an earlier one. header: None when it cannot be read.
@@ -111,7 +116,7 @@ class Expectations:
         if earlier is not None and header.received_at - earlier < self._window_ns:
             return True
         assert self._started is not None
-        young = self._first_offset > 0 and header.received_at - self._started < self._window_ns
+        young = self.first_offset > 0 and header.received_at - self._started < self._window_ns
         if earlier is None and young and not held.rows and not held.letters:
             # What it repeats stood before the oldest record there is.
             return True
