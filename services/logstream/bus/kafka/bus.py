@@ -221,6 +221,9 @@ class KafkaBus:
                         anew=now.incarnation != before.incarnation,
                     )
                     self._topics[name] = now
+            there = {topic.incarnation for topic in self._topics.values()}
+            self._letters.forget_all_but(there)
+            self._waiting.forget_all_but(there)
             for member in list(self._members):
                 if member.topic.name not in self._topics:
                     try:

@@ -6,7 +6,7 @@ last look is read, the first time its newest part.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 
 from logstream.bus.header import NO_KEY, MalformedRecord, decode
@@ -62,6 +62,12 @@ class Letters:
             if published.offset == known.next:
                 known.next += 1
             return published
+
+    def forget_all_but(self, incarnations: Collection[int]) -> None:
+        """Topics that are gone need no memory."""
+        for place, known in list(self._known.items()):
+            if place[0] not in incarnations and not known.lock.locked():
+                del self._known[place]
 
     async def _catch_up(self, topic: Topic, partition: int, known: _Known) -> None:
         [offsets] = await self._admin.offsets(topic.name, [partition])

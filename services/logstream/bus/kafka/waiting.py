@@ -6,7 +6,7 @@ count reads what was appended since, and the chunk in which the position lies.
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from logstream.bus.header import MalformedRecord, decode_block
@@ -111,6 +111,12 @@ class Waiting:
                 if (first_minute is None or minute >= first_minute) and (end_minute is None or minute < end_minute):
                     found[key_id] += count
         return found
+
+    def forget_all_but(self, incarnations: Collection[int]) -> None:
+        """Topics that are gone need no memory."""
+        for place, known in list(self._partitions.items()):
+            if place[0] not in incarnations and not known.lock.locked():
+                del self._partitions[place]
 
     async def _count(self, topic: Topic, partition: int, position: int, end: int) -> Rows:
         known = self._partitions.setdefault((topic.incarnation, partition), _Partition())
