@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 from tests.support.letters import Crash, Mortal, letter, open_kafka, put, records_of, rows_of
+from tests.support.slow_bus import SlowBus
 
 from logstream.bus.protocol import Bus, Committed
 from logstream.bus.sqlite import SqliteBus
@@ -93,6 +95,17 @@ async def test_a_replay_sends_each_letter_once(world: World) -> None:
     assert await world.sent() == ONCE
     assert await world.states() == {State.REPLAYED: 5}
     assert outcomes(await world.process().replay(ids, ADMIN)) == {"already_replayed": 5}
+    assert await world.sent() == ONCE
+
+
+async def test_a_slow_log_hides_no_letter(world: World) -> None:
+    ids = await world.letters(5)
+    bus = SlowBus(world.bus)
+    box = LetterBox(cast(Bus, bus), world.stream, world.clock, max_letters=10_000)
+    page = await search.page(box, LetterFilter(), limit=10)
+    assert {found.id for found in page.letters} == set(ids)
+    assert bus.empty >= 2
+    assert outcomes(await Replayer(box, IngestLimits()).replay(ids, ADMIN)) == {"replayed": 5}
     assert await world.sent() == ONCE
 
 

@@ -2,17 +2,18 @@
 
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from tests.support.engine import EngineProcess
 from tests.support.processor import Running, bus_settings, publish, records, running
+from tests.support.slow_bus import SlowBus
 
 from logstream.audit import Auditor, Report
 from logstream.bus.known import read_known
-from logstream.bus.protocol import Bus, Claim, Message
+from logstream.bus.protocol import Bus, Claim
 from logstream.bus.sqlite import SqliteBus
 from logstream.clock import SystemClock
 from logstream.errors import BusUnavailable
@@ -58,25 +59,6 @@ async def test_books_that_balance(engine: EngineProcess, stream: Stream, tmp_pat
         assert report.balanced, report
         assert report.complete
         assert (report.records, report.accepted, report.stored, report.in_flight) == (6, 300, 300, 0)
-
-
-class SlowBus:
-    """A log that answers every other read only after the time it was given, as a loaded broker does."""
-
-    def __init__(self, bus: Bus) -> None:
-        self._bus = bus
-        self.empty = 0
-        self._reads = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._bus, name)
-
-    async def read(self, *args: Any, **options: Any) -> Sequence[Message]:
-        self._reads += 1
-        if self._reads % 2:
-            self.empty += 1
-            return ()
-        return await self._bus.read(*args, **options)
 
 
 async def test_a_slow_log_is_no_loss(engine: EngineProcess, stream: Stream, tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from logstream.settings import MIB
 from logstream.stream import Stream
 
 _READ_BYTES = MIB
-READ_SECONDS = 2.0
-"""For a record that is there: on Kafka it may still be on its way."""
+READ_SECONDS = 10.0
+"""For a letter that is there: on Kafka it may still be on its way. Then it is not known what it says."""
 _TOPIC_SECONDS = 30.0
 _READY_SECONDS = 10.0
 _MAX_CHAIN = 100
@@ -170,27 +170,38 @@ class LetterBox:
         known = self.known(letter)
         return 0 if known is None else known[0].size(known[1])
 
+    def _read_to(self, partition: int) -> int:
+        """What lies before this offset was there; of the rest nothing is known."""
+        return self._parts[partition].next if 0 <= partition < len(self._parts) else 0
+
     async def message(self, partition: int, offset: int) -> Message | None:
-        """One record of the topic; None when it is gone."""
+        """One record of the topic; None when it is gone. Raises BusUnavailable."""
+        if offset >= self._read_to(partition):
+            return None
         try:
-            found = await self.bus.read(
-                self.stream.dead_letter_topic, partition, offset, max_bytes=1, wait=READ_SECONDS
+            found = await read_known(
+                self.bus, self.stream.dead_letter_topic, partition, offset, max_bytes=1, seconds=READ_SECONDS
             )
         except OffsetOutOfRange:
             return None
         return found[0] if found and found[0].offset == offset else None
 
     async def messages(self, partition: int, offsets: Sequence[int]) -> dict[int, Message]:
-        """The records at ascending `offsets`, without those that are gone; dense ones are read together."""
+        """The records at ascending `offsets`, without those that are gone; dense ones are read together.
+
+        Raises BusUnavailable.
+        """
         found: dict[int, Message] = {}
+        end = self._read_to(partition)
+        offsets = [offset for offset in offsets if offset < end]
         wanted = set(offsets)
         at = 0
         while at < len(offsets):
             dense = at + 1 < len(offsets) and offsets[at + 1] - offsets[at] < 8
             try:
-                read = await self.bus.read(
-                    self.stream.dead_letter_topic, partition, offsets[at], max_bytes=_READ_BYTES if dense else 1,
-                    wait=READ_SECONDS,
+                read = await read_known(
+                    self.bus, self.stream.dead_letter_topic, partition, offsets[at],
+                    max_bytes=_READ_BYTES if dense else 1, seconds=READ_SECONDS,
                 )  # fmt: skip
             except OffsetOutOfRange:
                 read = ()
