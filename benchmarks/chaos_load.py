@@ -187,10 +187,9 @@ class Client(threading.Thread):
             connection.request("POST", "/ingest", body, {**self._headers, "Idempotency-Key": key})
             answer = connection.getresponse()
             text = answer.read()
-            if answer.getheader("Content-Length") is None:
-                # Cut off within its headers, which http.client takes for their end.
-                raise http.client.IncompleteRead(text)
-        except (OSError, http.client.HTTPException) as error:
+            # Cut off within its headers, which http.client takes for their end, it is no JSON.
+            said = json.loads(text)
+        except (OSError, ValueError, http.client.HTTPException) as error:
             if isinstance(error, TimeoutError):
                 self.faults.append(f"no answer within {_ATTEMPT_SECONDS:g} s")
             self.statuses["cut" if not isinstance(error, TimeoutError) else "silent"] += 1
@@ -199,7 +198,7 @@ class Client(threading.Thread):
             return False
         self.statuses[str(answer.status)] += 1
         if answer.status == 202:
-            accepted = json.loads(text).get("accepted")
+            accepted = said.get("accepted")
             if accepted != count:
                 self.faults.append(f"202, and {accepted} of {count} lines were accepted: {text[:200]!r}")
             return True
