@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from logstream.bus.header import NO_KEY, Header, segments_of
 from logstream.bus.protocol import Bus, Claim, Published
 from logstream.clock import Clock
-from logstream.errors import BusUnavailable, KeyReused, LogStreamError, ShuttingDown, TooLarge, Unavailable
+from logstream.errors import BusUnavailable, KeyReused, LogStreamError, NotFound, ShuttingDown, TooLarge, Unavailable
 from logstream.logs import get_logger
 from logstream.record import Batch
 from logstream.settings import MIB
@@ -21,6 +21,8 @@ _log = get_logger("collector")
 _ENCODE_FROM = 100
 """Rows from which the encoder's fixed costs do not matter."""
 _SETTLE_BYTES = MIB
+_TELL_SECONDS = 5.0
+"""A condition that meets every request is logged no more often."""
 _FLUSH_BYTES = 8 * MIB
 """A block is published when it is this large, however few its rows: it must stay within one INSERT."""
 
@@ -86,6 +88,7 @@ class Publisher:
         self._timer: asyncio.TimerHandle | None = None
         self._flushes: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._told_at = float("-inf")
 
     def is_small(self, rows: int) -> bool:
         """Whether a request of this size should be joined with others."""
@@ -175,6 +178,10 @@ class Publisher:
                 return await self._bus.publish(self.topic, header, body, claim=claim)
         except (Unavailable, KeyReused, TooLarge):
             raise
+        except NotFound as error:
+            # Somebody deleted it. Processors make it again, and senders must not take that for their mistake.
+            self._tell_missing(error.message)
+            raise BusUnavailable("the stream's topic is not there now; it is made again", retry_after=5.0) from error
         except TimeoutError:
             raise BusUnavailable(
                 f"the log did not answer within {self._timeout:g} seconds; the records may have been stored",
@@ -185,6 +192,12 @@ class Publisher:
             # Whatever it is, the sender's request was in order, and it is not known to be stored.
             _log.exception("publish failed", rows=header.rows)
             raise BusUnavailable(f"the log failed unexpectedly: {type(error).__name__}") from error
+
+    def _tell_missing(self, reason: str) -> None:
+        now = self._clock.monotonic()
+        if now - self._told_at >= _TELL_SECONDS:
+            self._told_at = now
+            _log.error("topic_missing", topic=self.topic, reason=reason)
 
     async def close(self) -> None:
         """Publish what waits, then take no more."""

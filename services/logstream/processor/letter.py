@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -41,6 +41,14 @@ class Letter:
         identity = f"dead-letter/{self.stream}/{self.incarnation}:{self.partition}:{self.offset}:{self.row}"
         digest = hashlib.sha256(identity.encode()).digest()
         return Claim(digest[:16], digest[16:])
+
+    def cut(self, size: int) -> "Letter":
+        """The same with no more than `size` bytes, saying so."""
+        reason = (
+            f"{self.reason} (its {len(self.raw)} bytes are too many for a dead letter: the first {size} are here, all"
+            f" of them in the log at partition {self.partition}, offset {self.offset}, as long as it keeps them)"
+        )
+        return replace(self, raw=self.raw[:size], reason=reason)
 
     def payload(self) -> bytes:
         """JSON; nanoseconds as integers, raw bytes in base64."""

@@ -10,7 +10,15 @@ from typing import TypeVar
 from logstream import metrics
 from logstream.bus.protocol import Bus, Committed, Consumer, Outcome, Published, Settled, minute_of
 from logstream.clock import Clock
-from logstream.errors import BusUnavailable, Fenced, LogStreamError, NotFound, StoreRefused, StoreUnavailable
+from logstream.errors import (
+    BusUnavailable,
+    Fenced,
+    LogStreamError,
+    NotFound,
+    StoreRefused,
+    StoreUnavailable,
+    TooLarge,
+)
 from logstream.logs import get_logger
 from logstream.processor import resume, rows
 from logstream.processor.budget import Account, Budget, Slots
@@ -28,6 +36,8 @@ from logstream.stream import Stream
 
 _MANY_RECORDS = 1 << 40
 _STEP_SECONDS = 0.05
+_CUT_BYTES = 256 * 1024
+"""Kept of a record that is too large for a dead letter."""
 _FRESH_SECONDS = 10.0
 """A plan remembered longer ago than this is remembered again before it is sent: the partition may be another's now."""
 
@@ -324,9 +334,15 @@ class Worker:
             except NotFound:
                 # Somebody deleted it, or gave the stream's topic more partitions.
                 await bus.create_topic(topic, partitions=max(self.consumer.topic.partitions, self.partition + 1))
-                return await bus.publish(topic, header, payload, claim=letter.claim(), partition=self.partition)
+                raise BusUnavailable(f"topic {topic!r} is there again, and not every client knows it yet") from None
 
-        published = await self.retrying(publish)
+        try:
+            published = await self.retrying(publish)
+        except TooLarge as error:
+            # Only what no collector wrote. The partition must not wait for it for ever.
+            self.log.error("letter_cut", offset=letter.offset, bytes=len(letter.raw), reason=error.message)
+            payload = letter.cut(_CUT_BYTES).payload()
+            published = await self.retrying(publish)
         if not published.duplicate:
             metrics.PROCESSOR_DEAD_LETTERED.labels(self.stream.name).inc(letter.rows)
 

@@ -11,6 +11,10 @@ Properties = dict[str, str | int | float | bool | Callable[[KafkaError], None]]
 DAY_MS = 86_400_000
 _FRAME_BYTES = 64 * 1024
 """What a request or an answer may hold beside records."""
+_LETTER_BYTES = 64 * 1024
+"""What a dead letter may hold beside its record."""
+_REQUEST_BYTES = 95 * MIB
+"""Kafka's own limit of a request is 100 MiB (socket.request.max.bytes)."""
 
 
 def client(settings: KafkaSettings, *, on_error: Callable[[KafkaError], None]) -> Properties:
@@ -48,6 +52,12 @@ def client(settings: KafkaSettings, *, on_error: Callable[[KafkaError], None]) -
     return properties
 
 
+def largest(settings: KafkaSettings, *, letters: bool) -> int:
+    """Bytes of the largest record of a topic. A dead letter holds a whole record as base64, in JSON."""
+    size = settings.max_record_bytes
+    return min(_REQUEST_BYTES, size * 4 // 3 + _LETTER_BYTES) if letters else size
+
+
 def producer(settings: KafkaSettings) -> Properties:
     """Beside those of `client`."""
     return {
@@ -57,10 +67,10 @@ def producer(settings: KafkaSettings) -> Properties:
         # The collector has joined what came together already.
         "linger.ms": 1,
         "batch.size": MIB,
-        "message.max.bytes": settings.max_record_bytes + _FRAME_BYTES,
+        "message.max.bytes": largest(settings, letters=True) + _FRAME_BYTES,
         "delivery.timeout.ms": int(settings.delivery_timeout_seconds * 1000),
         # Ours is the bound that counts; these only must not be smaller.
-        "queue.buffering.max.kbytes": 2 * (settings.max_queued_bytes + settings.max_record_bytes) // 1024,
+        "queue.buffering.max.kbytes": 2 * (settings.max_queued_bytes + largest(settings, letters=True)) // 1024,
         "queue.buffering.max.messages": 1_000_000,
     }
 
@@ -88,7 +98,8 @@ def reader(settings: KafkaSettings, *, buffer_bytes: int) -> Properties:
         "fetch.message.max.bytes": MIB // 2,
         "fetch.max.bytes": settings.max_record_bytes + _FRAME_BYTES,
         "message.max.bytes": settings.max_record_bytes,
-        "receive.message.max.bytes": 2 * settings.max_record_bytes + MIB,
+        # A topic may hold larger records than the settings say, and one alone is handed out whatever its size.
+        "receive.message.max.bytes": settings.max_record_bytes + 2 * _REQUEST_BYTES,
     }
 
 
@@ -112,7 +123,7 @@ def topic(settings: KafkaSettings, *, letters: bool, retention_days: int | None 
     hours = settings.dead_letter_retention_hours if letters else settings.retention_hours
     milliseconds = int(hours * 3_600_000) if retention_days is None else retention_days * DAY_MS
     return {
-        "max.message.bytes": str(settings.max_record_bytes + _FRAME_BYTES),
+        "max.message.bytes": str(largest(settings, letters=letters) + _FRAME_BYTES),
         "retention.ms": str(milliseconds),
         "min.insync.replicas": str(settings.min_insync_replicas),
         "cleanup.policy": "delete",

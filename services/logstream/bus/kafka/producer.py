@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from logstream import metrics
 from logstream.bus.kafka import config
 from logstream.bus.kafka.faults import Faults, error_of, started
-from logstream.bus.protocol import Published
+from logstream.bus.protocol import DEAD_LETTERS, Published
 from logstream.errors import BusFull, BusUnavailable, LogStreamError, TooLarge
 from logstream.logs import get_logger
 from logstream.settings import KafkaSettings
@@ -74,10 +74,11 @@ class Appender:
         timeout, leaves it open whether the record was appended.
         """
         size = len(value)
-        if size > self._settings.max_record_bytes:
+        limit = config.largest(self._settings, letters=topic.endswith(DEAD_LETTERS))
+        if size > limit:
             raise TooLarge(
                 f"a record of {size} bytes is larger than the log takes: send several requests",
-                field="max_record_bytes", limit=self._settings.max_record_bytes,
+                field="max_record_bytes", limit=limit,
             )  # fmt: skip
         self.require_room(size)
         waiting = _Waiting(self._loop.create_future(), topic, size, time.perf_counter())
