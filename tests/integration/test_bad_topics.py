@@ -91,7 +91,7 @@ def test_foreign_bytes_are_letters_and_neighbours_are_stored(running: Running) -
         made.put(topic, [foreign], key=b"theirs", headers={"trace": b"\x00\xff"}, timestamp=1)
         sent += 3
     # What another tool gives beside our value does not matter.
-    made.put(topic, [value(3, 99)], key=b"k" * 1000, headers=[("a", None), ("a", b"x")], timestamp=4_102_444_800_000)
+    made.put(topic, [value(3, 99)], key=b"k" * 1000, headers=[("a", None), ("a", b"x")], timestamp=86_400_000)
     sent += 3
     assert len(tail.records(sent)) == sent
     tail.close()
@@ -153,7 +153,10 @@ def test_marks_of_transactions_make_gaps_and_nobody_waits_for_an_open_one(runnin
     made, topic = running.site, running.site.streams["transactions"].topic
 
     def transact(commit: bool, seed: int) -> Producer:
-        producer = Producer({"bootstrap.servers": made.bootstrap, "transactional.id": f"other-{topic}-{seed}"})
+        producer = Producer({
+            "bootstrap.servers": made.bootstrap, "transactional.id": f"other-{topic}-{seed}", "log_level": 0,
+        })  # fmt: skip
+
         producer.init_transactions(PATIENT)
         producer.begin_transaction()
         producer.produce(topic, value(2, seed), partition=0)
@@ -220,9 +223,9 @@ def test_a_newer_record_makes_its_partition_wait_and_its_reader_says_so(running:
     made.put(made.streams["foreign"].topic, [value(1, 1234)])
     eventually(lambda: made.sql_count("foreign", "metadata['id'] = '1234-0'") == 1, "others are stored", PATIENT)
     # Where nobody wants to wait, an operator deletes the record; here, by its offset.
-    for future in (admin := made.admin).delete_records([TopicPartition(topic, 0, 2)]).values():
+    admin = made.admin
+    for future in admin.delete_records([TopicPartition(topic, 0, 2)]).values():
         future.result(PATIENT)
-    assert admin
     running.processor.stop()
     running.processor.start().ready()
     eventually(lambda: made.stored("newer") == 4, "it goes on behind it", PATIENT)
@@ -262,9 +265,9 @@ def test_partitions_are_added_while_running(running: Running) -> None:
     tail = Tail(made, running.api, "few")
     made.put(stream.topic, [value(2, 1), b"theirs"])
     assert len(tail.records(2)) == 2
-    for future in (admin := made.admin).create_partitions([NewPartitions(stream.topic, 3)]).values():
+    admin = made.admin
+    for future in admin.create_partitions([NewPartitions(stream.topic, 3)]).values():
         future.result(PATIENT)
-    assert admin
     made.put(stream.topic, [value(2, 2), b"theirs"], partition=2)
     # The one who listens is sent away, and comes back with its cursor.
     tail = tail.again()
@@ -279,10 +282,12 @@ def test_partitions_are_added_while_running(running: Running) -> None:
 
 def test_a_record_larger_than_the_settings_is_stored_or_told(running: Running) -> None:
     made, topic = running.site, running.site.streams["large"].topic
-    rows = 40_000
+    rows = 60_000
     good = value(rows, 1)
     # Settings take 2 MiB.
     assert len(good) > 2 * MIB
-    made.put(topic, [value(2, 2), os.urandom(3 * MIB), good, value(2, 3)])
-    made.settled(running.processor, running.api, "large", rows + 4)
-    assert len(made.letters(running.api, "large")) == 1
+    made.put(topic, [value(2, 2), os.urandom(3 * MIB), good, value(2, 3), os.urandom(40 * MIB), value(2, 4)])
+    made.settled(running.processor, running.api, "large", rows + 6)
+    letters = made.letters(running.api, "large")
+    assert len(letters) == 2
+    assert all("are too many for a dead letter: the first 262144 are here" in letter["reason"] for letter in letters)

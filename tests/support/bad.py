@@ -92,7 +92,7 @@ class Site:
     @property
     def admin(self) -> AdminClient:
         """Keep it while it is asked."""
-        return AdminClient({"bootstrap.servers": self.bootstrap})
+        return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
 
     def make_topic(self, name: str, partitions: int = 1, **settings: str) -> None:
         config = {key.replace("_", "."): text for key, text in settings.items()}
@@ -105,7 +105,9 @@ class Site:
         for future in admin.delete_topics([name], operation_timeout=30).values():
             future.result(PATIENT)
 
-    def put(self, topic: str, values: Sequence[bytes | None], partition: int = 0, **how: Any) -> list[int]:
+    def put(
+        self, topic: str, values: Sequence[bytes | None], partition: int = 0, *, compress: bool = False, **how: Any
+    ) -> list[int]:
         """Append as somebody else's producer; the offsets."""
         offsets: list[int] = []
         failures: list[str] = []
@@ -116,7 +118,10 @@ class Site:
             else:
                 offsets.append(message.offset())
 
-        producer = Producer({"bootstrap.servers": self.bootstrap, "message.max.bytes": 90_000_000, "linger.ms": 0})
+        producer = Producer({"bootstrap.servers": self.bootstrap, "message.max.bytes": 90_000_000, "log_level": 0,
+            "compression.type": "lz4" if compress else "none",
+        })  # fmt: skip
+
         for each in values:
             producer.produce(topic, each, partition=partition, on_delivery=delivered, **how)
             producer.flush(PATIENT)
@@ -222,6 +227,7 @@ class Site:
 def _consumer(bootstrap: str, group: str) -> Iterator[Consumer]:
     consumer = Consumer({
         "bootstrap.servers": bootstrap, "group.id": group, "enable.partition.eof": True, "enable.auto.commit": False,
+        "log_level": 0,
     })  # fmt: skip
     try:
         yield consumer
@@ -240,7 +246,8 @@ class Tail:
         request = f"GET /api/v1/tail{query} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {site.keys[name]}\r\n\r\n"
         self._socket.sendall(request.encode())
         self._file = self._socket.makefile("rb")
-        assert b" 200 " in self._file.readline()
+        status = self._file.readline()
+        assert b" 200 " in status, (status, self._file.read(2000))
         self.next("heartbeat")
 
     def next(self, kind: str = "records") -> Any:
@@ -256,12 +263,14 @@ class Tail:
                     return frame
 
     def again(self) -> "Tail":
-        """Once the server closed it: with the cursor of its last frame."""
+        """Once the server ended it: with the cursor of its last frame."""
         while line := self._file.readline():
             if line.startswith(b"data: "):
                 frame = json.loads(line[6:])
-                assert frame["type"] in ("heartbeat", "error"), frame
-                self.cursor = frame.get("cursor") or self.cursor
+                if frame["type"] == "error":
+                    break
+                assert frame["type"] == "heartbeat", frame
+                self.cursor = frame["cursor"]
         self.close()
         return Tail(*self._of, self.cursor)
 
