@@ -241,6 +241,9 @@ class Auditor:
         kept_ns = retention_days * _DAY
         now = self._clock.now_ns()
         for message, header in zip(chunk, headers, strict=True):
+            if not message.value:
+                # It may stand for offsets that have no record, and holds no rows.
+                continue
             by_key = {} if header is None else rows_by_key(header)
             minute = 0 if header is None else header.received_at // _MINUTE
             sums = counted.setdefault(minute, Sums())

@@ -161,10 +161,13 @@ def _of_store(settings: StoreSettings) -> Iterator[str]:
     from logstream.storage.endpoints import addresses
 
     try:
-        addresses(settings.url)
+        shards = addresses(settings.url)
         check_files(settings)
         if settings.cluster:
             Cluster(settings.cluster)
+        elif sum(map(len, shards)) > 1:
+            # Each would have rows of its own: what one has taken the next one stores again.
+            yield "store.cluster: store url names several servers, so LOGSTREAM_STORE_CLUSTER must name their cluster"
     except InvalidValue as error:
         yield f"{error.field or 'store'}: {error.message}"
 
