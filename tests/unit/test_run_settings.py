@@ -242,7 +242,11 @@ def test_passwords_in_addresses_are_masked_whatever_is_in_them(address: str, sho
         (ApiProcess, {"LOGSTREAM_STORE_URL": "http://u:p@h"}, "store.url: store url must not hold a user or password"),
         (ApiProcess, {"LOGSTREAM_STORE_CA_FILE": "/nowhere"}, "store.ca_file: store.ca_file /nowhere cannot be read"),
         (ApiProcess, {"LOGSTREAM_STORE_CLUSTER": "a'b"}, "store.cluster: "),
-        (ProcessorProcess, {"LOGSTREAM_STORE_URL": "http://a,http://b"}, "store.cluster: store url names several servers"),
+        (
+            ProcessorProcess,
+            {"LOGSTREAM_STORE_URL": "http://a,http://b"},
+            "store.cluster: store url names several servers",
+        ),
         (CollectorProcess, {"LOGSTREAM_REDACTION_DETECTORS": "cards"}, "redaction.detectors.0: there is no detector"),
         (
             ApiProcess,
