@@ -3,24 +3,25 @@
 import gzip
 import re
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from tests.support.api import Api, running_api
 from tests.support.engine import EngineProcess
 
 from logstream.record import Record
 from logstream.settings import ApiSettings
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="module")]
 
 COLLECTOR = "http://127.0.0.1:9999"
 
 
-@pytest.fixture
-async def api(tmp_path: Path, engine: EngineProcess) -> AsyncIterator[Api]:
-    async with running_api(tmp_path, engine.url, settings=ApiSettings(ingest_url=COLLECTOR)) as running:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def api(tmp_path_factory: pytest.TempPathFactory, engine: EngineProcess) -> AsyncIterator[Api]:
+    folder = tmp_path_factory.mktemp("document")
+    async with running_api(folder, engine.url, settings=ApiSettings(ingest_url=COLLECTOR)) as running:
         yield running
 
 
