@@ -168,7 +168,9 @@ class KafkaSettings(_Settings):
     retention_hours: float = Field(
         72.0, gt=0, description="How long a topic keeps records: ClickHouse may be away this long, replay reaches back."
     )
-    dead_letter_retention_hours: float = Field(30 * 24.0, gt=0, description="The same of dead-letter topics.")
+    dead_letter_retention_hours: float = Field(
+        30 * 24.0, gt=0, description="The same of dead-letter topics until a stream's dead_letter_days are set on them."
+    )
     compression: Literal["none", "lz4", "zstd", "snappy", "gzip"] = Field(
         "lz4", description="zstd takes a quarter less disk and network for twice the CPU."
     )
