@@ -113,11 +113,15 @@ class Worker:
 
     async def _gather(self) -> bool:
         """Wait until an INSERT is worth while: something is there, and the last one is long enough ago."""
+        settings, slept = self._settings, not self.intake.items
         await self.intake.wait()
+        began = time.monotonic() if slept else float("-inf")
         await self.intake.fill()
-        await self._gather_until(self._inserted_at + self._settings.flush_seconds)
-        if self.intake.rows >= self._settings.busy_rows:
-            await self._gather_until(self._inserted_at + self._settings.busy_flush_seconds)
+        await self._gather_until(self._inserted_at + settings.flush_seconds)
+        if self.intake.rows >= settings.busy_rows:
+            # More of the kind is to come, also where these are the first after a while.
+            due = max(self._inserted_at + settings.busy_flush_seconds, began + settings.flush_seconds)
+            await self._gather_until(due)
         return not self.stop.is_set()
 
     async def _gather_until(self, due: float) -> None:
