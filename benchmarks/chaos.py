@@ -225,12 +225,18 @@ class Run:
         self.clients: list[Client] = []
         self.faults: list[str] = []
 
-    def run(self, tell: Callable[[int, str], None]) -> dict[str, Any]:
-        """tell: is told of each kill, by number and name of what died. Leaves no process behind."""
+    def run(
+        self, tell: Callable[[int, str], None], afterwards: Callable[["Run"], None] = lambda _: None
+    ) -> dict[str, Any]:
+        """tell: is told of each kill, by number and name of what died. afterwards: called with everything still up.
+
+        Leaves no process behind.
+        """
         try:
             self.running.start()
             with Cutter(self.running.collector_ports, self._seed, _CUT_RATE) as cutter:
                 figures = self._chaos(cutter, tell)
+            afterwards(self)
         finally:
             self.running.close()
         return figures
@@ -253,6 +259,7 @@ class Run:
                     checked = kills
                     self._works(chaos)
             self._works(chaos)
+            self.faults += [f"{client.name} is dead" for client in self.clients if not client.is_alive()]
             for client in self.clients:
                 client.over.set()
             for client in self.clients:
@@ -261,13 +268,19 @@ class Run:
                     self.faults.append(f"{client.name} found no end")
             total = self._drained()
         finally:
-            for thread in (*self.clients, watch):
-                thread.over.set()
+            for client in self.clients:
+                client.over.set()
+            watch.over.set()
             watch.join(PATIENCE)
             chaos.settle()
-        found = audit(seed, {client.number: client.states for client in self.clients}, self._rows(), self._letters())
+        found = self.look()
         wrong = [*watch.wrong, *ledger_faults(total, found), *self._closed(total, found)]
         return self._figures(chaos, cutter, watch, found, total, wrong)
+
+    def look(self) -> Findings:
+        """Look every line up."""
+        sent = {client.number: client.states for client in self.clients}
+        return audit(self._seed, sent, self._rows(), self._letters())
 
     def _works(self, chaos: Chaos) -> None:
         """Whatever happened: all become ready, and new lines are accepted and stored. Raises TimeoutError."""
@@ -390,11 +403,17 @@ def disk_at(path: Path) -> Iterator[Disk | None]:
 
 
 def run(
-    folder: Path, *, kills: int, seed: int, seconds: float, tell: Callable[[int, str], None] = lambda *_: None
+    folder: Path,
+    *,
+    kills: int,
+    seed: int,
+    seconds: float,
+    tell: Callable[[int, str], None] = lambda *_: None,
+    afterwards: Callable[[Run], None] = lambda _: None,
 ) -> dict[str, Any]:
     """The figures of the last line. Raises TimeoutError when the platform does not come back."""
     with disk_at(folder / "disk") as disk:
-        return Run(folder, disk, kills=kills, seed=seed, seconds=seconds).run(tell)
+        return Run(folder, disk, kills=kills, seed=seed, seconds=seconds).run(tell, afterwards)
 
 
 @contextlib.contextmanager
