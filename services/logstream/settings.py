@@ -425,6 +425,7 @@ class StreamEntry(BaseModel):
     namespace: str = "local"
     generation: str = "1"
     retention_days: int = Field(30, ge=1, le=10_950)
+    dead_letter_days: int = Field(30, ge=1, le=10_950)
 
 
 class RunSettings(_Settings):
@@ -438,7 +439,7 @@ class RunSettings(_Settings):
     streams: tuple[StreamEntry, ...] = Field(
         (),
         description="Streams made when they are not there, and those of a processor without accounts (JSON list of "
-        "name, namespace, generation, retention_days); empty: the stream default.",
+        "name, namespace, generation, retention_days, dead_letter_days); empty: the stream default.",
     )
     create_missing: bool = Field(
         True, description="The processor makes topics and tables that are missing; false: somebody else does."

@@ -646,7 +646,11 @@ async def test_an_id_that_was_deleted_does_not_come_back(accounts: Accounts) -> 
     with pytest.raises(Conflict, match="was deleted"):
         await accounts.ensure_stream(stream)
     new = make_stream("team", generation="2")
-    assert (await accounts.ensure_stream(new)).stream == new
+    made = await accounts.ensure_stream(new, retention_days=7, dead_letter_days=60)
+    assert (made.stream, made.retention_days, made.dead_letter_days) == (new, 7, 60)
+    assert await accounts.ensure_stream(new) == await accounts.streams.get("team") == made
+    with pytest.raises(InvalidValue, match="dead_letter_days"):
+        await accounts.ensure_stream(make_stream("third"), dead_letter_days=0)
 
 
 async def test_a_key_of_a_deleted_stream_does_not_open_the_next_one_of_the_name(accounts: Accounts) -> None:

@@ -60,9 +60,11 @@ class Accounts:
             name, scopes=scopes, stream=stream, owner_id=owner_id, expires_at=expires_at, quota=quota
         )
 
-    async def ensure_stream(self, stream: Stream, *, retention_days: int = 30) -> StreamInfo:
+    async def ensure_stream(
+        self, stream: Stream, *, retention_days: int = 30, dead_letter_days: int = 30
+    ) -> StreamInfo:
         """As `Streams.ensure`."""
-        return await self.streams.ensure(stream, retention_days=retention_days)
+        return await self.streams.ensure(stream, retention_days=retention_days, dead_letter_days=dead_letter_days)
 
     async def update_stream(
         self,

@@ -173,21 +173,22 @@ class Streams:
             await _put(connection, info, row, revision)
         return info if info.ready else await self._make(info)
 
-    async def ensure(self, stream: Stream, *, retention_days: int = 30) -> StreamInfo:
-        """The stream's entry, made with `retention_days` when there is none. Calls no hook.
+    async def ensure(self, stream: Stream, *, retention_days: int = 30, dead_letter_days: int = 30) -> StreamInfo:
+        """The stream's entry, made with these days when there is none. Calls no hook.
 
         Raises Conflict when the name belongs to a stream with another id, or this one was deleted.
         """
         _check_days(retention_days, "retention_days")
+        _check_days(dead_letter_days, "dead_letter_days")
         try:
             found = await self.get(stream.name)
         except NotFound:
-            found = await self._ensure(stream, retention_days)
+            found = await self._ensure(stream, retention_days, dead_letter_days)
         if found.stream != stream:
             raise Conflict(f"stream '{stream.name}' exists with the id {found.stream.stream_id}", field="stream")
         return found
 
-    async def _ensure(self, stream: Stream, retention_days: int) -> StreamInfo:
+    async def _ensure(self, stream: Stream, retention_days: int, dead_letter_days: int) -> StreamInfo:
         async with self._database.write() as (connection, revision):
             # Looked up again under the writers' lock: another process may have been quicker.
             row = await _row(connection, stream.name)
@@ -195,7 +196,9 @@ class Streams:
                 return stream_info(row)
             if row is not None and row.stream_id == stream.stream_id:
                 raise Conflict(f"stream '{stream.name}' with the id {stream.stream_id} was deleted", field="stream")
-            info = StreamInfo(stream, retention_days, created_at=self._clock.now_ns())
+            info = StreamInfo(
+                stream, retention_days, created_at=self._clock.now_ns(), dead_letter_days=dead_letter_days
+            )
             await _put(connection, info, row, revision)
         return info
 

@@ -68,7 +68,9 @@ async def _begin(settings: ApiProcess, accounts: Accounts) -> None:
     """
     for entry in settings.streams():
         try:
-            await accounts.ensure_stream(make_named(entry), retention_days=entry.retention_days)
+            await accounts.ensure_stream(
+                make_named(entry), retention_days=entry.retention_days, dead_letter_days=entry.dead_letter_days
+            )
         except Conflict as error:
             raise StartupError(f"run.streams: {error.message}") from error
     email = settings.run.admin_email

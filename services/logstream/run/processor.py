@@ -78,7 +78,10 @@ async def _accounts(
 
 
 def _named(settings: ProcessorProcess) -> Infos:
-    named = [StreamInfo(make_named(entry), entry.retention_days) for entry in settings.streams()]
+    named = [
+        StreamInfo(make_named(entry), entry.retention_days, dead_letter_days=entry.dead_letter_days)
+        for entry in settings.streams()
+    ]
     return lambda: named
 
 
