@@ -12,20 +12,20 @@ from logstream.bus.protocol import Topic
 async def test_readers_that_give_up_leave_their_turn_to_others(kafka: Kafka) -> None:
     topic = new_topic()
     async with opened(kafka.bootstrap) as bus:
-        await bus.create_topic(topic, partitions=2)
-        for partition in (0, 1):
+        await bus.create_topic(topic, partitions=5)
+        for partition in range(5):
             for _ in range(3):
                 await bus.publish(topic, header(), b"", partition=partition)
             # Followed from the end on, so that what is there already is read by one of a few others.
             assert await bus.read(topic, partition, 3, max_bytes=1) == ()
         for attempt in range(40):
-            reading = asyncio.create_task(bus.read(topic, attempt % 2, 0, max_bytes=1))
-            await asyncio.sleep(0.002 * (attempt % 20))
+            reading = asyncio.create_task(bus.read(topic, attempt % 5, 0, max_bytes=1))
+            await asyncio.sleep(0.003 * (attempt % 19))
             reading.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await reading
         async with asyncio.timeout(60):
-            for partition in (0, 1):
+            for partition in range(5):
                 assert [m.offset for m in await bus.read(topic, partition, 0, max_bytes=1)] == [0]
 
 

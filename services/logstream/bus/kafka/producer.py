@@ -1,6 +1,7 @@
 """Appending: librdkafka's idempotent producer, bounded in bytes, its answers handed to the event loop."""
 
 import asyncio
+import contextlib
 import threading
 import time
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ class _Waiting:
     """One record that the broker has not answered for."""
 
     answer: "asyncio.Future[Published]"
+    producer: Producer
     topic: str
     size: int
     began: float
@@ -81,15 +83,16 @@ class Appender:
                 field="max_record_bytes", limit=limit,
             )  # fmt: skip
         self.require_room(size)
-        waiting = _Waiting(self._loop.create_future(), topic, size, time.perf_counter())
+        producer = self._producer
+        waiting = _Waiting(self._loop.create_future(), producer, topic, size, time.perf_counter())
         try:
-            self._producer.produce(topic, value, partition=partition, on_delivery=partial(self._delivered, waiting))
+            producer.produce(topic, value, partition=partition, on_delivery=partial(self._delivered, waiting))
         except BufferError:
             raise BusFull("too many records wait for Kafka's answer", retry_after=2.0) from None
         except KafkaException as failure:
             error = error_of(failure)
-            if error is not None and error.fatal():
-                self._replace(error)
+            if error is not None:
+                self._replace_broken(producer, error)
             raise self._failure(topic, partition, error) from failure
         self._queued_bytes += size
         self._queued += 1
@@ -99,8 +102,13 @@ class Appender:
         what = f"appending to {topic!r}/{partition}"
         return self._faults.map(error, what) if error is not None else BusUnavailable(f"{what} failed")
 
-    def _replace(self, error: KafkaError) -> None:
-        """After an error that librdkafka's producer does not recover from; what waits there fails by itself."""
+    def _replace_broken(self, producer: Producer, error: KafkaError) -> None:
+        """After an error that librdkafka's producer does not recover from; what waits there fails by itself.
+
+        Only some ways of being told of it mark the error as fatal; others have a code for it.
+        """
+        if producer is not self._producer or not (error.fatal() or error.code() == KafkaError._FATAL):
+            return
         self._log.error("kafka_producer_replaced", reason=error.name(), error=error.str())
         self._producer = started(Producer, self._properties)
 
@@ -109,11 +117,23 @@ class Appender:
     def _run(self) -> None:
         producer = self._producer
         while not self._stop:
-            producer.poll(_POLL_SECONDS)
+            self._poll(producer, _POLL_SECONDS)
             if producer is not self._producer:
                 # Its answers are due within the delivery timeout, and are not to be lost.
-                producer.flush(self._settings.delivery_timeout_seconds + 1.0)
+                ends = time.monotonic() + self._settings.delivery_timeout_seconds + 1.0
+                while len(producer) and time.monotonic() < ends and not self._stop:
+                    self._poll(producer, 0.1)
                 producer = self._producer
+
+    def _poll(self, producer: Producer, seconds: float) -> None:
+        try:
+            producer.poll(seconds)
+        except KafkaException as failure:
+            # That it is broken is raised here, whoever asks. Answers go on coming.
+            error = error_of(failure)
+            if error is not None:
+                with contextlib.suppress(RuntimeError):
+                    self._loop.call_soon_threadsafe(self._replace_broken, producer, error)
 
     def _delivered(self, waiting: _Waiting, error: KafkaError | None, message: Message) -> None:
         settled = _Settled(waiting, message.partition() or 0, message.offset() or 0, error)
@@ -140,8 +160,8 @@ class Appender:
             if done.error is None:
                 metrics.BUS_APPENDED_BYTES.labels(waiting.topic).inc(waiting.size)
                 metrics.BUS_APPEND_SECONDS.observe(now - waiting.began)
-            elif done.error.fatal():
-                self._replace(done.error)
+            else:
+                self._replace_broken(waiting.producer, done.error)
             if waiting.answer.done():
                 continue
             if done.error is None:
