@@ -8,7 +8,8 @@ line in 3,000, so that there are dead letters. Meanwhile, in an order that the s
 - SIGKILL of a collector, a processor, an API, ClickHouse, the broker, Postgres; often again before it is up, or of two
   at once; each is started again within half a second;
 - a processor stands still (SIGSTOP) for longer than its session and goes on as a zombie (SIGCONT);
-- ClickHouse, the broker or a collector stands still for some seconds;
+- ClickHouse, the broker or a collector stands still, often for longer than anybody waits for it: what it was told
+  comes late, beside its repeat;
 - the disk under ClickHouse is full for some seconds (a tmpfs, which needs root; left out without, loudly);
 - all connections are cut at once.
 
@@ -49,7 +50,7 @@ from tests.support.disk import Disk, small_disk
 from benchmarks import harness
 from benchmarks.chaos_books import Findings, audit, ledger_faults
 from benchmarks.chaos_load import Client, Cutter
-from benchmarks.chaos_parts import PATIENCE, SESSION_SECONDS, Installation, Part, balanced
+from benchmarks.chaos_parts import INSERT_SECONDS, PATIENCE, SESSION_SECONDS, Installation, Part, balanced
 
 CLIENTS = 4
 _WEIGHTS = {"processor": 6, "collector": 5, "clickhouse": 5, "kafka": 3, "api": 2, "postgres": 2}
@@ -91,7 +92,9 @@ def schedule(seed: int, kills: int, seconds: float) -> list[Step]:
             steps.append(("kill", (victim,), 0.0))
     hung = ["clickhouse", "clickhouse", "kafka", "collector"]
     steps += [("zombie", ("processor",), SESSION_SECONDS + 2 + chance.random() * 6) for _ in range(max(1, kills // 12))]
-    steps += [("hang", (chance.choice(hung),), chance.random() * 4) for _ in range(max(1, kills // 15))]
+    steps += [
+        ("hang", (chance.choice(hung),), 1 + chance.random() * (INSERT_SECONDS + 2)) for _ in range(max(1, kills // 15))
+    ]
     steps += [("disk", (), 1 + chance.random() * 5) for _ in range(max(1, kills // 20))]
     steps += [("cut", (), 0.0) for _ in range(max(1, kills // 10))]
     chance.shuffle(steps)

@@ -35,6 +35,8 @@ from logstream.stream import Stream, make_stream
 
 SESSION_SECONDS = 6
 """The shortest that Kafka takes: a processor that stands still longer is a zombie when it goes on."""
+INSERT_SECONDS = 8
+"""After this time without an answer an INSERT is sent again."""
 PARTITIONS = 4
 PATIENCE = 240.0
 """Seconds; nine processes start on a machine that may have two cores and other things to do."""
@@ -225,7 +227,7 @@ class Installation:
                 "rebalance_timeout_seconds": 20, "delivery_timeout_seconds": 5, "request_timeout_seconds": 5,
             },
             "auth": {"url": self._postgres.url("logstream")},
-            "store": {"url": self.engine_url, "insert_timeout_seconds": 20},
+            "store": {"url": self.engine_url, "insert_timeout_seconds": INSERT_SECONDS},
             # Small INSERTs, so that many are under way when something dies.
             "processor": {"flush_seconds": 0.1, "revoke_seconds": 5, "max_rows": 5_000},
         }  # fmt: skip
@@ -331,4 +333,4 @@ def _answers(url: str) -> bool:
     return False
 
 
-__all__ = ["PATIENCE", "SESSION_SECONDS", "Installation", "Part", "balanced"]
+__all__ = ["INSERT_SECONDS", "PATIENCE", "SESSION_SECONDS", "Installation", "Part", "balanced"]
