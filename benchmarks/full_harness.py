@@ -177,7 +177,7 @@ def _start(full: Full, each: int) -> None:
             sys.executable, "-m", "logstream.standalone.full.accounts", "--data", str(folder),
             "--ingest-url", "http://127.0.0.1", "--api-url", "http://127.0.0.1",
         ],
-        env={**os.environ, **environment, "LOGSTREAM_AUTH_PASSWORD": postgres.password},
+        env={**os.environ, **environment},
         stdout=subprocess.PIPE, check=True,
     )  # fmt: skip
     first = json.loads(login.stdout)
