@@ -455,7 +455,9 @@ class RunSettings(_Settings):
     )
     health_host: str = Field("127.0.0.1", description="Address of health_port; loopback unless told otherwise.")
     health_port: Port | None = Field(
-        None, description="A plain-HTTP listener for /livez, /readyz, /metrics alone; the processor's is 8082 without."
+        None,
+        description="A plain-HTTP listener for /livez, /readyz, /metrics alone; then /metrics is nowhere else. The "
+        "processor's is 8082 without.",
     )
     hang_seconds: float = Field(
         60.0, ge=0, le=86_400, description="A process whose event loop stands still so long ends with 70; 0: never."

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from logstream import web
 from logstream.errors import StartupError, StoreUnavailable, Unavailable
 from logstream.run.dependencies import Stopped, accounts_check, reached
 from logstream.run.front import Front, Probes
@@ -101,6 +102,31 @@ async def test_many_who_ask_at_once_are_one_question() -> None:
     answers = await asyncio.gather(*(ask(Probes(readiness)) for _ in range(50)))
     assert {answer.status for answer in answers} == {200}
     assert asked == 1
+
+
+async def test_metrics_may_be_kept_from_those_who_are_served() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await web.respond(send, 200, b"{}")
+
+    for has_metrics, status in ((True, 200), (False, 404)):
+        front = Front(Readiness(), metrics=has_metrics)
+        statuses = []
+        for attached in (False, True):
+            if attached:
+                front._app = app
+            messages: list[MutableMapping[str, Any]] = []
+            for method in ("GET", "HEAD", "POST"):
+                messages.clear()
+
+                async def send(message: MutableMapping[str, Any], messages: Any = messages) -> None:
+                    messages.append(message)
+
+                await front({"type": "http", "path": "/metrics", "method": method, "headers": []}, None, send)  # type: ignore[arg-type]
+                statuses.append(messages[0]["status"])
+        assert [statuses[n] for n in (0, 1, 3, 4)] == [status] * 4
+        if not has_metrics:
+            assert set(statuses) == {404}
+        assert (await ask(front, "/livez")).status == 200
 
 
 async def test_a_port_answers_before_its_application_is_there() -> None:

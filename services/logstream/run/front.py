@@ -11,7 +11,7 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from logstream import __version__, web
-from logstream.errors import Unavailable
+from logstream.errors import NotFound, Unavailable
 from logstream.metrics import exposition
 from logstream.run.readiness import Readiness
 
@@ -50,9 +50,20 @@ class Probes:
 
 
 class Front:
-    """One port of a process. `serve` it from the start, `attach` the application when it is there."""
+    """One port of a process. `serve` it from the start, `attach` the application when it is there.
 
-    def __init__(self, readiness: Readiness, *, header_timeout: float = 10.0, shutdown_timeout: float = 20.0) -> None:
+    metrics: whether they are told here, to whoever asks; they name streams and what each sends.
+    """
+
+    def __init__(
+        self,
+        readiness: Readiness,
+        *,
+        header_timeout: float = 10.0,
+        shutdown_timeout: float = 20.0,
+        metrics: bool = True,
+    ) -> None:
+        self._metrics = metrics
         self._probes = Probes(readiness)
         self._readiness = readiness
         readiness.is_starting = True
@@ -94,6 +105,9 @@ class Front:
         self._close.set()
 
     async def __call__(self, scope: web.Scope, receive: web.Receive, send: web.Send) -> None:
+        if not self._metrics and scope["type"] == "http" and scope["path"] == "/metrics":
+            await web.respond_error(send, NotFound("metrics are on the port that run.health_port names"))
+            return
         if await self._probes.answer(scope, send):
             return
         if self._app is not None:

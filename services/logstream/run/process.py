@@ -31,7 +31,10 @@ class Process:
     def listen(self, host: str, port: int, tls: TlsSettings, *, header_timeout: float = 10.0) -> Front:
         """The process's own port; the application comes with `Front.attach`. Raises StartupError."""
         certificates = None if tls.cert_file is None else Certificates(tls)
-        front = Front(self.readiness, header_timeout=header_timeout, shutdown_timeout=self._settings.shutdown_seconds)
+        front = Front(
+            self.readiness, header_timeout=header_timeout, shutdown_timeout=self._settings.shutdown_seconds,
+            metrics=self._health is None,
+        )  # fmt: skip
         self._served.append((front, _listen(host, port, "requests", tls=certificates is not None), certificates))
         return front
 
