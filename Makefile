@@ -52,7 +52,7 @@ format: $(STAMP) ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench-%: $(STAMP) ## Run one benchmark: bench-ingest, bench-tail, bench-memory, bench-crash, bench-schema, bench-query, bench-export, bench-patterns
+bench-%: $(STAMP) ## Run one: bench-ingest, -tail, -memory, -crash, -query, -export, -redaction; on Kafka bench-ingest-full, -latency, -drain, -chaos
 	$(BIN)/python -m benchmarks.$(subst -,_,$*) $(ARGS)
 
 clean: ## Remove the environment and caches

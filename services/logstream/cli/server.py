@@ -67,7 +67,7 @@ def clickhouse(
 
 def need_server(command: str) -> None:
     """Raises Failure where the server extra is not installed."""
-    for package in ("chdb", "uvloop", "fastapi", "sqlalchemy", "yaml"):
+    for package in ("chdb", "uvloop", "fastapi", "sqlalchemy", "alembic", "asyncpg", "confluent_kafka", "yaml"):
         if util.find_spec(package) is None:
             raise Failure(
                 f"`logstream {command}` needs the package {package}; "
