@@ -398,7 +398,9 @@ class AuthSettings(_Settings):
     )
     password: SecretStr = Field(SecretStr(""), description="Of Postgres; goes before one in the URL.")
     connect_seconds: float = Field(
-        30.0, ge=0, description="How long a start waits for Postgres; wrong credentials end it at once."
+        30.0,
+        ge=0,
+        description="How long a command waits for Postgres; wrong credentials end it at once. Services wait as long as it takes.",
     )
     stale_seconds: float = Field(
         3600.0,
