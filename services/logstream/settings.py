@@ -400,7 +400,8 @@ class AuthSettings(_Settings):
     connect_seconds: float = Field(
         30.0,
         ge=0,
-        description="How long a command waits for Postgres; wrong credentials end it at once. Services wait as long as it takes.",
+        description="How long a command waits for Postgres; wrong credentials end it at once. Services wait as long as "
+        "it takes.",
     )
     stale_seconds: float = Field(
         3600.0,
