@@ -2,10 +2,11 @@
 
 import asyncio
 import resource
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,40 @@ async def beginning(bus: SqliteBus, topic: str = TOPIC) -> int:
 
 
 # Size
+
+
+@pytest.mark.parametrize("restart", [False, True])
+async def test_a_deleted_topic_makes_room_at_once_and_its_records_go_bit_by_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restart: bool
+) -> None:
+    monkeypatch.setattr(retention, "_STEP_RECORDS", 10)
+    doomed = "logstream.doomed"
+    now = Header(1, ManualClock().now_ns(), 1, 1, (Segment("key1", 1),))
+
+    def left() -> list[int]:
+        with closing(sqlite3.connect(f"file:{tmp_path / FILE}?mode=ro", uri=True)) as log:
+            return [
+                log.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+                for table in ("records", "entries", "claims", "ledger", "ledger_minutes", "positions")
+            ]
+
+    async with opened(tmp_path, max_bytes=MIB) as bus:
+        await bus.create_topic(doomed)
+        await bus.consumer(doomed, "g")
+        for number in range(64):
+            claim = Claim(number.to_bytes(16, "big"), bytes(16))
+            await bus.publish(doomed, now, bytes(16 * KIB - 200), claim=claim)
+        with pytest.raises(BusFull):
+            await bus.publish(TOPIC, now, bytes(32 * KIB))
+        await bus.delete_topic(doomed)
+        await bus.publish(TOPIC, now, bytes(32 * KIB))
+        if not restart:
+            await eventually(lambda: left() == [1, 1, 0, 1, 1, 0])
+    async with opened(tmp_path, max_bytes=MIB) as bus:
+        await eventually(lambda: left() == [1, 1, 0, 1, 1, 0])
+        assert (await bus.create_topic(doomed)).incarnation
+        assert await bus.ledger(doomed) == []
+        assert [entry.accepted for entry in await bus.ledger(TOPIC)] == [1]
 
 
 async def test_a_full_log_refuses_until_something_is_consumed(tmp_path: Path) -> None:
