@@ -109,6 +109,7 @@ async def test_claims_come_back_in_order_without_those_of_the_range_in_doubt(sto
     assert await journal.claims(topic, 1, 0) == claims
     assert await journal.claims(topic, 1, at + 4) == claims[4:]
     assert await journal.claims(topic, 1, at + 4, before=6) == claims[4:6]
+    assert await journal.claims(topic, 1, at + 1, before=6, limit=2) == claims[4:6]
     assert await journal.claims(topic, 0, 0) == []
     assert await journal.claims(Topic(topic.name, 8, 2), 1, 0) == []
 

@@ -49,12 +49,13 @@ class MemoryJournal:
         return (await self.snapshot(topic)).last.get(partition)
 
     async def claims(
-        self, topic: Topic, partition: int, since_ns: int, *, before: int | None = None
+        self, topic: Topic, partition: int, since_ns: int, *, before: int | None = None, limit: int | None = None
     ) -> Sequence[Claimed]:
-        return [
+        found = [
             claimed
             for (incarnation, number, first), settled in sorted(self.settled.items())
             if incarnation == topic.incarnation and number == partition and (before is None or first < before)
             for claimed in settled.claims
             if claimed.received_at >= since_ns
         ]
+        return found if limit is None else found[-limit:]

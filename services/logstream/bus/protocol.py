@@ -187,11 +187,11 @@ class Journal(Protocol):
         ...
 
     async def claims(
-        self, topic: Topic, partition: int, since_ns: int, *, before: int | None = None
+        self, topic: Topic, partition: int, since_ns: int, *, before: int | None = None, limit: int | None = None
     ) -> Sequence[Claimed]:
         """Claims of settled records received at `since_ns` or later, in the order of offsets.
 
-        before: only of ranges that begin below this offset.
+        before: only of ranges that begin below this offset. limit: no more than the latest so many.
         """
         ...
 

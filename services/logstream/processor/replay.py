@@ -270,7 +270,11 @@ class Replay:
         first = await self._received_at(topic, partition, beginning)
         if first is not None and beginning:
             since = window.since(first)
-            window.add(await self._deduplication.journal.claims(topic, partition, since, before=beginning))
+            window.add(
+                await self._deduplication.journal.claims(
+                    topic, partition, since, before=beginning, limit=self._settings.max_claims
+                )
+            )
         return window
 
     async def _letters(self, topic: Topic, days: Collection[int]) -> dict[tuple[int, int], set[int]]:

@@ -202,8 +202,12 @@ class Worker:
             # Only now: most streams never see a key. What is recorded of `plan` itself must not count.
             window = ClaimWindow(deduplication.window_seconds, self._settings.max_claims)
             since = window.since(min(item.header.received_at for item in items if item.header and is_keyed(item)))
-            journal, topic = deduplication.journal, self.consumer.topic
-            window.add(await self.retrying(lambda: journal.claims(topic, self.partition, since, before=plan.first)))
+            journal, topic, limit = deduplication.journal, self.consumer.topic, self._settings.max_claims
+            window.add(
+                await self.retrying(
+                    lambda: journal.claims(topic, self.partition, since, before=plan.first, limit=limit)
+                )
+            )
             self._window = window
         return self._window.decide(items)
 

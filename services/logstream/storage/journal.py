@@ -24,7 +24,7 @@ from logstream.storage.store import Rows, Store
 from logstream.stream import Stream
 
 MAX_CLAIMS = 1_000_000
-"""Claims that `claims` answers with, the latest ones: about 200 MB in memory."""
+"""Claims that `claims` answers with at most: about 200 MB in memory."""
 
 _DAY_NS = 86_400 * 10**9
 _MINUTES = 2**32
@@ -158,9 +158,10 @@ class StoreJournal:
         return int(last) if count else None
 
     async def claims(
-        self, topic: Topic, partition: int, since_ns: int, *, before: int | None = None
+        self, topic: Topic, partition: int, since_ns: int, *, before: int | None = None, limit: int | None = None
     ) -> Sequence[Claimed]:
-        """Claims of records received at `since_ns` or later, in the order of offsets; the latest `MAX_CLAIMS`.
+        """Claims of records received at `since_ns` or later, in the order of offsets; the latest `limit`, at most
+        `MAX_CLAIMS`.
 
         before: only of ranges that begin below this offset; what is recorded of a range that is about to be
         resumed must not count against it. Raises StoreUnavailable.
@@ -174,7 +175,8 @@ class StoreJournal:
             " ORDER BY first DESC, i DESC LIMIT {{limit:UInt64}}",
             {
                 "incarnation": topic.incarnation, "partition": partition, "since": since_ns,
-                "before": 2**63 if before is None else before, "limit": MAX_CLAIMS,
+                "before": 2**63 if before is None else before,
+                "limit": MAX_CLAIMS if limit is None else min(limit, MAX_CLAIMS),
             },
             table="journal_claims",
         )  # fmt: skip

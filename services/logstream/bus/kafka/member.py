@@ -220,6 +220,11 @@ class Member:
 
     async def committed(self, partition: int) -> Committed:
         self._require(partition)
+        # Who asks goes on from there: it must be the topic that is there now.
+        known, now = self._topic, (await self._admin.describe(self._topic.name)).topic
+        if now.incarnation != known.incarnation:
+            raise Fenced(f"topic {known.name} was made anew")
+        self._require(partition)
         return (await self._admin.committed(self._topic.name, self._group, [partition]))[0]
 
     async def read(self, partition: int, offset: int, *, max_bytes: int, wait: float = 0.0) -> Sequence[Message]:
