@@ -291,8 +291,7 @@ async def test_the_ledger_tells_what_became_of_letters(api: Api):
     [of_key] = ledger["keys"]
     assert of_key["dead_letters"] == total["dead_letters"]
     whole = (await api.get("/api/v1/ledger", start_time="2020-01-01T00:00:00Z", end_time="2200-01-01T00:00:00Z")).json()
-    assert whole.pop("start_time"), whole.pop("end_time") == ("2020-01-01T00:00:00Z", "2200-01-01T00:00:00Z")
-    assert whole == {name: value for name, value in ledger.items() if not name.endswith("_time")}
+    assert whole == ledger | {"start_time": "2020-01-01T00:00:00Z", "end_time": "2200-01-01T00:00:00Z"}
     none = (await api.get("/api/v1/ledger", end_time="2020-01-01T00:00:00Z")).json()
     assert none["balanced"]
     assert (none["total"]["accepted"], none["total"]["present"], none["total"]["dead_letters"]["replayed"]) == (0, 0, 0)
