@@ -54,9 +54,9 @@ def read(path: Path, seconds: float, name: str, root: _Frame) -> None:
         frames = text.split(";")
         if not frames[-1].startswith(_WAITING):
             stacks.append(([_short(frame) for frame in frames if not _COMMON.search(frame)], int(count)))
-    total = sum(count for _, count in stacks) or 1
-    for frames, count in stacks:
-        root.add([name, *frames], seconds * count / total)
+    total = sum(weight for _, weight in stacks) or 1
+    for stack, weight in stacks:
+        root.add([name, *stack], seconds * weight / total)
 
 
 def _colour(frame: _Frame, depth: int) -> str:

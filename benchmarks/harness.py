@@ -36,6 +36,16 @@ class Engine(Protocol):
     def sql(self, query: str) -> list[list[Any]]: ...
 
 
+class Collector(Protocol):
+    """What takes records. api_key: of a key that may send."""
+
+    @property
+    def collector_port(self) -> int: ...
+
+    @property
+    def api_key(self) -> str: ...
+
+
 @dataclass(slots=True)
 class Platform:
     """A running `logstream up` with the product's default settings, and how to reach it."""
@@ -154,7 +164,7 @@ def platform_up(*arguments: str) -> Iterator[Platform]:
                 running.stop()
 
 
-def collector_job(running: Platform) -> dict[str, Any]:
+def collector_job(running: Collector) -> dict[str, Any]:
     """Where and how the load generator posts to `running`."""
     return {
         "host": "127.0.0.1",
