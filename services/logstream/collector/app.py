@@ -345,7 +345,11 @@ class Collector:
             if batch is not None and key is None and publisher.is_small(outcome.rows):
                 failure = await publisher.join(batch, principal.id)
                 if failure is not None:
-                    raise failure
+                    try:
+                        raise failure.with_traceback(None)
+                    finally:
+                        # Its traceback holds this frame, with the rows: see `publisher`.
+                        del failure
             else:
                 if batch is not None:
                     outcome.low, outcome.high = block.extent(batch)

@@ -72,6 +72,13 @@ def _text_size(batch: Batch) -> int:
     return size
 
 
+def _bare(error: LogStreamError) -> LogStreamError:
+    """`error` without what led to it, whose frames hold the rows, and it: a cycle that only the garbage collector
+    would find, and while the log is away each refused block would stay until then."""
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    return error
+
+
 class Publisher:
     """Publishes for one topic. Everything runs on one event loop."""
 
@@ -139,7 +146,7 @@ class Publisher:
             )
             await self._publish(header, group.builder.body(), None)
         except LogStreamError as error:
-            failure = error
+            failure = _bare(error)
         except BaseException as error:
             # Cancellation too: no request is left waiting, and none is told that its rows are safe.
             failure = BusUnavailable(f"the log failed unexpectedly: {type(error).__name__}")

@@ -96,7 +96,11 @@ class Appender:
             raise self._failure(topic, partition, error) from failure
         self._queued_bytes += size
         self._queued += 1
-        return await waiting.answer
+        try:
+            return await waiting.answer
+        finally:
+            # A failure's traceback holds this frame, and the record: it must not hold the failure, too.
+            del waiting
 
     def _failure(self, topic: str, partition: int, error: KafkaError | None) -> LogStreamError:
         what = f"appending to {topic!r}/{partition}"
