@@ -161,14 +161,6 @@ def raw_of(value: bytes) -> bytes:
         raise MalformedRecord(f"the bytes of this letter cannot be read: {error}") from error
 
 
-def disposition_of(value: bytes) -> Disposition:
-    """Raises MalformedRecord."""
-    found = look(value).disposition
-    if found is None:
-        raise MalformedRecord("this record is no disposition")
-    return found
-
-
 def claim_of(stream: Stream, letter: Fields, changes: dict[str, Any] | None) -> Claim:
     """What a replay of the letter claims on the main topic: the same letter always the same key, however often it was
     written, with a fingerprint of what is changed."""

@@ -78,6 +78,7 @@ class App:
 
     def __init__(self, options: AppOptions, clock: Clock) -> None:
         self._options = options
+        self._bus_settings = BusSettings(path=options.data / "bus")
         self._clock = clock
         self._stop = asyncio.Event()
         # The collector first, the reading side last: nothing is accepted any more, then it is stored, and
@@ -95,7 +96,7 @@ class App:
         """Until `stop`. Raises StartupError, and whatever ends one of the parts."""
         options, clock = self._options, self._clock
         async with contextlib.AsyncExitStack() as stack:
-            bus = await SqliteBus.open(BusSettings(path=options.data / "bus"), clock)
+            bus = await SqliteBus.open(self._bus_settings, clock)
             stack.push_async_callback(bus.close)
             accounts = await Accounts.open(AuthSettings(url=f"sqlite+aiosqlite:///{options.data / 'auth.db'}"), clock)
             stack.push_async_callback(accounts.close)
@@ -161,7 +162,7 @@ class App:
                 settings = settings.model_copy(update={"signup": options.signup})
             await api.serve(
                 settings, sock=options.api, bus=bus, store=store, accounts=accounts, gate=gate, clock=clock,
-                stop=self._stop_readers,
+                stop=self._stop_readers, idempotency_seconds=self._bus_settings.idempotency_window_seconds,
             )  # fmt: skip
 
         async def forward_stop() -> None:
