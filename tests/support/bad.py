@@ -318,5 +318,6 @@ def site(
             "partitions": 1, "replication_factor": 1, "min_insync_replicas": 1, "session_timeout_seconds": 6, **kafka,
         },
     }  # fmt: skip
+    folder.mkdir(exist_ok=True)
     with services() as started:
         yield Site(folder, bootstrap, store_url, environ, streams, keys, started, config)
