@@ -262,3 +262,13 @@ async def test_a_read_in_one_stream_is_not_seen_in_the_other(two: Two) -> None:
         assert json.loads((await two.get("/api/v1/queries", "other"))[1]) == {"queries": []}
         place = f"/api/v1/queries/{answer.headers['x-query-id']}"
         assert (await two.api.client.delete(place, headers=two.headers["other"])).status_code == 404
+
+
+async def test_one_verification_at_a_time_and_the_other_is_told(two: Two) -> None:
+    answers = await asyncio.gather(
+        *(two.api.client.post("/api/v1/ledger/verify", headers=two.headers["admin"]) for _ in range(4))
+    )
+    last = [json.loads(answer.text.splitlines()[-1]) for answer in answers]
+    assert sum("verification" in told for told in last) >= 1
+    assert {told["error"]["code"] for told in last if "error" in told} <= {"too_many_requests"}
+    assert {answer.status_code for answer in answers} <= {200, 429}

@@ -94,8 +94,9 @@ def create_router() -> APIRouter:
         require(caller, Action.SEE_DEAD_LETTERS, stream=name)
         info = gate_of(request).stream(name)
         services = services_of(request)
+        busy = TooMany("another verification is running; try again when it has ended", retry_after=10)
         if running.locked():
-            raise TooMany("another verification is running; try again when it has ended", retry_after=10)
+            raise busy
         auditor = Auditor(
             services.bus, services.store, services.clock,
             idempotency_seconds=services.idempotency_seconds,
@@ -106,6 +107,10 @@ def create_router() -> APIRouter:
             seen[:] = records, total
 
         async def lines() -> AsyncIterator[bytes]:
+            if running.locked():
+                # Two asked in the same moment: the second one is told, too, instead of waiting in silence.
+                yield msgspec.json.encode({"error": {"code": busy.code, "message": busy.message}}) + b"\n"
+                return
             async with running:
                 work = asyncio.create_task(
                     auditor.audit(info.stream, retention_days=info.retention_days, progress=progress)
