@@ -161,11 +161,11 @@ def test_a_backlog_on_many_partitions_costs_bounded_memory(
         processor.ready()
         eventually(lambda: made.stored("default") == 2 * (records // 64) * 64, "all is stored", 4 * PATIENT)
         grown = peak.stop()
-        limit = held + 4 * ahead + 2 * 2 * 8 * MIB + 128 * MIB
+        limit = held + 4 * ahead + 2 * 2 * 8 * MIB + 64 * MIB + 128 * MIB
         print(
             f"processor grew by {grown / MIB:.0f} MiB to {peak.largest / MIB:.0f} MiB, the limit is {limit / MIB:.0f}"
         )
-        # Held, read ahead (ours and librdkafka's, twice over while they are copied), INSERTs under way, and modules
+        # A broker's answer is as large as the largest record may be. Held, read ahead (ours and librdkafka's, twice over while they are copied), INSERTs under way, and modules
         # that are loaded late.
         assert grown < limit
         assert (scraped(processor, "logstream_processor_held_bytes") or 0) <= held

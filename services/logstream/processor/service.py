@@ -1,7 +1,6 @@
 """All partitions of all streams, and what is measured about them."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from dataclasses import dataclass
 from logstream import metrics
 from logstream.bus.protocol import Bus, Consumer
 from logstream.clock import NS_PER_SECOND, Clock
-from logstream.errors import Fenced, LogStreamError
+from logstream.errors import Fenced, LogStreamError, NotFound
 from logstream.logs import get_logger
 from logstream.processor.budget import Budget, Slots
 from logstream.processor.health import Health
@@ -25,6 +24,8 @@ GROUP = "processor"
 _LOOK_SECONDS = 1.0
 _MEASURE_SECONDS = 5.0
 _AGAIN_SECONDS = 5.0
+_MISSING_LOOKS = 4
+"""Looks at a topic that is gone before it is made again: whoever deletes a stream ends its service sooner."""
 
 _log = get_logger("processor")
 
@@ -241,15 +242,38 @@ class _Service:
 
     # Measuring
 
+    async def _missing(self, times: int) -> None:
+        """Somebody deleted the stream's topic: make it again, once it is clear that the stream was not deleted, too."""
+        health, name = self._shared.health, self._stream.name
+        if health.report(name, None, "topic_missing", "its topic was deleted, and is made again within a minute"):
+            self._log.error("topic_missing", topic=self._stream.topic)
+        if times < _MISSING_LOOKS:
+            return
+        try:
+            topic = await self._shared.bus.create_topic(self._stream.topic)
+            await self._shared.bus.create_topic(self._stream.dead_letter_topic, partitions=topic.partitions)
+        except LogStreamError as error:
+            self._log.warning("topic_cannot_be_made", error=error.message)
+            return
+        health.clear(name, None)
+        self._log.warning("topic_made_again", topic=topic.name, partitions=topic.partitions)
+
     async def _measure(self) -> None:
         name = self._stream.name
         lag = metrics.PROCESSOR_LAG.labels(name)
         oldest = metrics.PROCESSOR_OLDEST_SECONDS.labels(name)
         claims = metrics.PROCESSOR_CLAIMS.labels(name)
+        missing = 0
         while True:
             started = time.monotonic()
-            with contextlib.suppress(LogStreamError):
+            try:
                 lag.set(sum(entry.in_flight for entry in await self._shared.bus.ledger(self._stream.topic)))
+                missing = 0
+            except NotFound:
+                missing += 1
+                await self._missing(missing)
+            except LogStreamError:
+                pass
             workers = [running.worker for running in self._running.values()]
             waiting = [at for worker in workers if (at := worker.oldest_received_at()) is not None]
             oldest.set(max(0.0, (self._shared.clock.now_ns() - min(waiting)) / NS_PER_SECOND) if waiting else 0.0)
