@@ -235,6 +235,12 @@ def test_a_topic_that_is_deleted_under_way(
 
         eventually(spread, "all partitions are used", PATIENT)
         # A key that is repeated from now on finds its partition again.
+
+        def idle() -> bool:
+            status, books = made.ask(api, "more", "/api/v1/ledger")
+            return status == 200 and books["total"]["in_flight"] == 0
+
+        eventually(idle, "nothing is in flight", PATIENT)
         before = made.sql_count("more", "1")
         again = {"Idempotency_Key": "after"}
         for _ in range(3):
