@@ -165,8 +165,8 @@ def test_a_backlog_on_many_partitions_costs_bounded_memory(
         print(
             f"processor grew by {grown / MIB:.0f} MiB to {peak.largest / MIB:.0f} MiB, the limit is {limit / MIB:.0f}"
         )
-        # A broker's answer is as large as the largest record may be. Held, read ahead (ours and librdkafka's, twice over while they are copied), INSERTs under way, and modules
-        # that are loaded late.
+        # A broker's answer is as large as the largest record may be. Held, read ahead (ours and librdkafka's, twice
+        # over while they are copied), INSERTs under way, and modules that are loaded late.
         assert grown < limit
         assert (scraped(processor, "logstream_processor_held_bytes") or 0) <= held
 

@@ -59,6 +59,15 @@ def _store_settings(clickhouse_url: str) -> StoreSettings:
     return settings if has_own else settings.model_copy(update={"password": password})
 
 
+def _processor_settings() -> ProcessorSettings:
+    """One log, one partition: INSERTs are large enough at any rate, and larger ones would leave more rows in parts that
+    wait for the merge which builds their indexes."""
+    settings = ProcessorSettings()
+    if "busy_rows" in settings.model_fields_set:
+        return settings
+    return settings.model_copy(update={"busy_rows": 2**31})
+
+
 @dataclass(frozen=True, slots=True)
 class AppOptions:
     """data: folder of log and accounts. collector, api: listening sockets. retention_days, signup: as in
@@ -147,7 +156,7 @@ class App:
                 tell("ready", first_login=login)
                 await bounded(
                     processor.serve(
-                        ProcessorSettings(), bus=bus, store=store, streams=streams, clock=clock,
+                        _processor_settings(), bus=bus, store=store, streams=streams, clock=clock,
                         stop=self._stop_processor, served=self._served,
                     ),
                     self._stop_processor,

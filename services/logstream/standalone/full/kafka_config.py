@@ -67,7 +67,7 @@ def properties(config: BrokerConfig) -> str:
         # The default waits three seconds for further members of a new group.
         "group.initial.rebalance.delay.ms": "0",
         # After a kill the broker is let in again only when its former self has timed out (default: 9 s).
-        "broker.session.timeout.ms": "3000",
+        "broker.session.timeout.ms": "6000",
         "broker.heartbeat.interval.ms": "500",
     }
     if secure is not None:
