@@ -172,7 +172,7 @@ class KafkaSettings(_Settings):
         30 * 24.0, gt=0, description="The same of dead-letter topics until a stream's dead_letter_days are set on them."
     )
     compression: Literal["none", "lz4", "zstd", "snappy", "gzip"] = Field(
-        "lz4", description="zstd takes a quarter less disk and network for twice the CPU."
+        "lz4", description="zstd takes less disk and network for more CPU in the collector."
     )
     max_record_bytes: int = Field(
         64 * MIB, ge=MIB, le=95 * MIB,
