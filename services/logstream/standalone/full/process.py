@@ -44,6 +44,9 @@ class ServerProcess:
         """Start it and wait until it is ready. Raises StartupError with the end of its log."""
         if self.is_running:
             raise ValueError(f"{self._name} is already running")
+        if self._keeper is not None:
+            # It ended by itself.
+            self._wait(STOP_SECONDS)
         with self._log.open("ab") as log:
             self._keeper = subprocess.Popen(
                 [sys.executable, *self._arguments],
