@@ -67,7 +67,7 @@ class Platform:
             for port in (self._ports[8080], self._ports[8081]):
                 harness.wait_ready(port, time.monotonic() + 120)
             deadline = time.monotonic() + 60
-            while "is ready" not in self.output():
+            while "Ctrl-C stops it" not in self.output():
                 assert time.monotonic() < deadline, self.output()
                 time.sleep(0.05)
         except BaseException:

@@ -1,5 +1,6 @@
 """Bringing the accounts database up to date with Alembic, and refusing one that is too new."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,8 @@ def migrate(connection: Connection) -> None:
             )
     if VERSION_TABLE in tables and _is_current(connection):
         return
+    # It tells each step, and already when it is imported.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     # Half as long to import as a start takes, and seldom needed.
     from alembic import command
 

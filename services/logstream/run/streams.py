@@ -78,12 +78,12 @@ class PreparedStreams:
             known = self._missing.get(info.stream)
             pause = min(_LONGEST_PAUSE, known.pause * 1.5) if known else _FIRST_PAUSE
             if known is None or known.reason != error.message:
-                _log.warning("stream is not ready", stream=info.stream.name, reason=error.message)
+                _log.warning("stream_not_ready", stream=info.stream.name, reason=error.message)
             now = asyncio.get_running_loop().time()
             self._missing[info.stream] = _Missing(error.message, now + pause, pause)
             return
         if info.stream not in self._ready:
-            _log.info("stream is ready", stream=info.stream.name)
+            _log.info("stream_ready", stream=info.stream.name)
         self._ready[info.stream] = info.retention_days
         self._missing.pop(info.stream, None)
         self._first.set()
