@@ -68,7 +68,8 @@ class Intake:
     async def wait(self) -> None:
         """Until there is a record, or until it shall stop. Raises what `read` raises."""
         with contextlib.suppress(Stopped):
-            while not self.items:
+            # A log that was closed answers at once, before what waits for it can be cancelled.
+            while not self.items and not self._stop.is_set():
                 # Of a sleeping partition nothing is reserved: it takes the first record, whatever its size.
                 await unless_stopped(self.read(1, wait=_IDLE_SECONDS), self._stop)
 
