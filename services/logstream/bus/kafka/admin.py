@@ -21,19 +21,12 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from logstream.bus.kafka import config
-from logstream.bus.kafka.faults import Faults, error_of, started
+from logstream.bus.kafka.faults import MOMENTARY, Faults, error_of, started
 from logstream.bus.kafka.positions import Positions
 from logstream.bus.protocol import Committed, Offsets, Topic
 from logstream.errors import BusUnavailable, NotFound
 from logstream.logs import get_logger
 from logstream.settings import KafkaSettings
-
-_MOMENTARY = frozenset({
-    KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR,
-    KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.FENCED_LEADER_EPOCH,
-    KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.OFFSET_NOT_AVAILABLE, KafkaError._NOENT,
-})  # fmt: skip
-"""Brokers that are still telling each other: asked again within the request timeout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +80,7 @@ class Admin:
                 raise self._faults.unreachable(what) from None
             except KafkaException as failure:
                 error = error_of(failure)
-                if error is None or error.code() not in _MOMENTARY or asyncio.get_running_loop().time() > deadline:
+                if error is None or error.code() not in MOMENTARY or asyncio.get_running_loop().time() > deadline:
                     raise (
                         self._faults.map(error, what) if error else BusUnavailable(f"{what}: {failure}")
                     ) from failure

@@ -31,6 +31,12 @@ _AWAY = frozenset({
     KafkaError._TIMED_OUT, KafkaError._MSG_TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN,
     KafkaError._TIMED_OUT_QUEUE, KafkaError._RESOLVE,
 })  # fmt: skip
+MOMENTARY = frozenset({
+    KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.OFFSET_NOT_AVAILABLE, KafkaError._NOENT,
+})  # fmt: skip
+"""Brokers that are still telling each other: asked again within the request timeout."""
 _REMEMBERED_SECONDS = 30.0
 
 

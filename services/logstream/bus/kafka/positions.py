@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from logstream.bus.kafka import config
-from logstream.bus.kafka.faults import Faults, error_of, started
+from logstream.bus.kafka.faults import MOMENTARY, Faults, error_of, started
 from logstream.bus.protocol import Committed
 from logstream.errors import BusUnavailable
 from logstream.settings import KafkaSettings
@@ -49,22 +49,30 @@ class Positions:
         wanted = [TopicPartition(topic, partition) for partition in partitions]
         asked = await self._group(group)
         loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.request_timeout_seconds
         async with asked.lock:
-            try:
-                found = await loop.run_in_executor(
-                    self._threads,
-                    lambda: asked.consumer.committed(wanted, timeout=self._settings.request_timeout_seconds),
-                )
-            except KafkaException as failure:
-                error = error_of(failure)
-                raise (self._faults.map(error, what) if error else BusUnavailable(f"{what}: {failure}")) from failure
-            except RuntimeError as failure:
-                raise BusUnavailable(f"{what}: the log is closed") from failure
-        by_partition: dict[int, Committed] = {}
-        for position in found:
-            if position.error is not None:
-                raise self._faults.map(position.error, what)
-            by_partition[position.partition] = committed_of(position)
+            while True:
+                try:
+                    found = await loop.run_in_executor(
+                        self._threads,
+                        lambda: asked.consumer.committed(wanted, timeout=self._settings.request_timeout_seconds),
+                    )
+                except KafkaException as failure:
+                    error = error_of(failure)
+                    if error is None:
+                        raise BusUnavailable(f"{what}: {failure}") from failure
+                    if error.code() not in MOMENTARY or loop.time() > deadline:
+                        raise self._faults.map(error, what) from failure
+                except RuntimeError as failure:
+                    raise BusUnavailable(f"{what}: the log is closed") from failure
+                else:
+                    errors = [position.error for position in found if position.error is not None]
+                    if not errors:
+                        break
+                    if errors[0].code() not in MOMENTARY or loop.time() > deadline:
+                        raise self._faults.map(errors[0], what)
+                await asyncio.sleep(0.1)
+        by_partition = {position.partition: committed_of(position) for position in found}
         return [by_partition.get(partition, Committed(0)) for partition in partitions]
 
     async def _group(self, group: str) -> _Group:
