@@ -218,12 +218,16 @@ class Member:
         if partition not in self._owned:
             raise Fenced(f"{self._topic.name}/{partition} is not assigned to this member of the group")
 
-    async def committed(self, partition: int) -> Committed:
-        self._require(partition)
-        # Who asks goes on from there: it must be the topic that is there now.
+    async def _require_same_topic(self) -> None:
+        """Raises Fenced when the topic is another one now, NotFound, BusUnavailable."""
         known, now = self._topic, (await self._admin.describe(self._topic.name)).topic
         if now.incarnation != known.incarnation:
             raise Fenced(f"topic {known.name} was made anew")
+
+    async def committed(self, partition: int) -> Committed:
+        self._require(partition)
+        # Who asks goes on from there: it must be the topic that is there now.
+        await self._require_same_topic()
         self._require(partition)
         return (await self._admin.committed(self._topic.name, self._group, [partition]))[0]
 
@@ -239,6 +243,11 @@ class Member:
                 f"a commit's metadata has at most {_MAX_METADATA} bytes", field="metadata", limit=_MAX_METADATA
             )
         async with self._committing.setdefault(partition, asyncio.Lock()):
+            if settled is None:
+                # What was read must be of the topic it is planned for: one that was made anew a moment ago, and filled
+                # beyond the position in the earlier one, looks no different.
+                await self._require_same_topic()
+                self._require(partition)
             await self._require_offset(partition, position.offset)
             self._require(partition)
             if settled is not None and self._journal is not None:
