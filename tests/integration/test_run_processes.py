@@ -219,10 +219,12 @@ def test_a_store_that_is_away_keeps_a_processor_unready_but_running(site: Site) 
     (port,) = free_ports(1)
     del site.environ["LOGSTREAM_AUTH_URL"]
     processor = site.start("processor", LOGSTREAM_STORE_URL=f"http://127.0.0.1:{port}")
-    eventually(lambda: processor.get("/readyz")[0] == 503, "it answers")
-    checks = processor.get("/readyz")[1]["checks"]
-    assert checks["log"] == "ok"
-    assert "ClickHouse" in checks["store"]
+
+    def told() -> bool:
+        status, body = processor.get("/readyz")
+        return status == 503 and body["checks"]["log"] == "ok" and "ClickHouse" in body["checks"]["store"]
+
+    eventually(told, "it says what is away")
     assert processor.get("/livez")[0] == 200
     assert processor.stop() == 0
 
