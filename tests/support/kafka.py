@@ -10,6 +10,7 @@ from logstream.standalone.full.kafka_server import KafkaServer
 from logstream.standalone.full.process import ServerProcess
 from tests.support.certificates import Authority
 from tests.support.ports import free_ports
+from tests.support.server import OwnServer
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Secure:
     stranger_key_file: Path
 
 
-class Kafka:
+class Kafka(OwnServer):
     """A broker of our own in `folder`, with all listeners; who kills it starts it again.
 
     `start`, `stop`, `kill` (SIGKILL), `restart`, `pause` (SIGSTOP), `resume`; the address and the data stay. They
@@ -80,42 +81,6 @@ class Kafka:
             self._server.prepare()
             self._process = ServerProcess("Kafka", self._server.arguments(), self._log, self._server.is_ready)
         return self._process
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    def start(self) -> "Kafka":
-        self.process.start()
-        return self
-
-    def stop(self) -> None:
-        self.process.stop()
-
-    def kill(self) -> None:
-        self.process.kill()
-
-    def restart(self) -> None:
-        """Start it again; stops it first when it runs."""
-        self.process.stop()
-        self.process.start()
-
-    def pause(self) -> None:
-        self.process.pause()
-
-    def resume(self) -> None:
-        self.process.resume()
-
-    def log(self) -> str:
-        """The end of what the broker said."""
-        return self.process.log_tail(200)
-
-    def ensure_running(self) -> None:
-        """After a test that left it dead or frozen."""
-        if self.process.is_running:
-            self.process.resume()
-        else:
-            self.process.start()
 
 
 class ForeignKafka:

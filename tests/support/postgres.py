@@ -9,9 +9,10 @@ from sqlalchemy.engine import make_url
 from logstream.standalone.full.postgres_server import PostgresServer, binaries
 from logstream.standalone.full.process import ServerProcess
 from tests.support.ports import free_ports
+from tests.support.server import OwnServer
 
 
-class Postgres:
+class Postgres(OwnServer):
     """A server of our own in `folder`; who kills it starts it again.
 
     `start`, `stop`, `kill` (SIGKILL), `restart`, `pause` (SIGSTOP), `resume`; the address and the data stay. They
@@ -30,47 +31,11 @@ class Postgres:
             self._process = ServerProcess("Postgres", self._server.arguments(), self._log, self._server.is_ready)
         return self._process
 
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
     def url(self) -> str:
         """Of a fresh, empty database, for SQLAlchemy with asyncpg; the password is in it."""
         name = f"test_{uuid.uuid4().hex[:12]}"
         self._server.create_database(name)
         return self._server.url(name)
-
-    def start(self) -> "Postgres":
-        self.process.start()
-        return self
-
-    def stop(self) -> None:
-        self.process.stop()
-
-    def kill(self) -> None:
-        self.process.kill()
-
-    def restart(self) -> None:
-        """Start it again; stops it first when it runs."""
-        self.process.stop()
-        self.process.start()
-
-    def pause(self) -> None:
-        self.process.pause()
-
-    def resume(self) -> None:
-        self.process.resume()
-
-    def log(self) -> str:
-        """The end of what the server said."""
-        return self.process.log_tail(200)
-
-    def ensure_running(self) -> None:
-        """After a test that left it dead or frozen."""
-        if self.process.is_running:
-            self.process.resume()
-        else:
-            self.process.start()
 
 
 class ForeignPostgres:

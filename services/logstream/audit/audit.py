@@ -168,7 +168,7 @@ class Auditor:
             messages = [message for message in messages if message.offset < end]
             if not messages:
                 break
-            chunk += [Message(m.partition, m.offset, m.value) for m in messages]
+            chunk += messages
             size += sum(len(m.value) for m in messages)
             at = messages[-1].offset + 1
         return chunk

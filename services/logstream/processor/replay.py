@@ -12,12 +12,11 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 
-import msgspec
-
-from logstream.bus.header import Kind, MalformedRecord, decode
+from logstream.bus.known import read_known
 from logstream.bus.protocol import Bus, Outcome, Topic
 from logstream.clock import NS_PER_SECOND, Clock
 from logstream.errors import Conflict, LogStreamError, OffsetOutOfRange, StoreUnavailable
+from logstream.letters.format import look
 from logstream.processor.plan import Item, item_of
 from logstream.processor.poison import part
 from logstream.processor.service import GROUP
@@ -285,11 +284,10 @@ class Replay:
             offsets = await self._bus.offsets(name, partition)
             offset = offsets.beginning
             while offset < offsets.end:
-                messages = await self._bus.read(name, partition, offset, max_bytes=_READ_BYTES, wait=5.0)
-                if not messages:
-                    break
+                # Not to know a letter would store its row again.
+                messages = await read_known(self._bus, name, partition, offset, max_bytes=_READ_BYTES)
                 for message in messages:
-                    letter = _letter_of(message.value)
+                    letter = look(message.value).letter
                     if letter is None or letter.incarnation != topic.incarnation:
                         continue
                     if letter.received_at // DAY_NS in days:
@@ -337,24 +335,6 @@ def _told(outcomes: Mapping[str, Outcome]) -> str:
     dead = sum(outcome.dead_lettered for outcome in outcomes.values())
     dropped = sum(outcome.deduplicated for outcome in outcomes.values())
     return f"{stored} rows, {dead} dead letters and {dropped} repeats of {len(outcomes)} keys"
-
-
-class _Address(msgspec.Struct):
-    """What of a dead letter's payload tells where its row came from."""
-
-    incarnation: int
-    partition: int
-    offset: int
-    received_at: int
-    row: int | None = None
-
-
-def _letter_of(value: bytes) -> _Address | None:
-    try:
-        header, payload = decode(value)
-        return msgspec.json.decode(payload, type=_Address) if header.kind is Kind.DEAD_LETTER else None
-    except (MalformedRecord, msgspec.MsgspecError):
-        return None
 
 
 class _Shelf:
