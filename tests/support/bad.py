@@ -227,7 +227,8 @@ class Site:
 def _consumer(bootstrap: str, group: str) -> Iterator[Consumer]:
     consumer = Consumer({
         "bootstrap.servers": bootstrap, "group.id": group, "enable.partition.eof": True, "enable.auto.commit": False,
-        "log_level": 0,
+        # The end is the log's, not that of the last transaction which is decided.
+        "isolation.level": "read_uncommitted", "log_level": 0,
     })  # fmt: skip
     try:
         yield consumer

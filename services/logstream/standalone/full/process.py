@@ -79,8 +79,12 @@ class ServerProcess:
             self._wait(STOP_SECONDS)
 
     def pause(self) -> None:
-        """SIGSTOP to it and its children: it stands still, its connections stay open."""
+        """SIGSTOP to it and its children: it stands still when this returns, its connections stay open."""
         self._signal_all(signal.SIGSTOP)
+        # The signal is only sent by then: a thread on another core may still answer somebody.
+        deadline = time.monotonic() + STOP_SECONDS
+        while not _stands_still(self.pid) and self.is_running and time.monotonic() < deadline:
+            time.sleep(0.001)
 
     def resume(self) -> None:
         """SIGCONT, to its children as well."""
@@ -110,6 +114,15 @@ class ServerProcess:
             for pipe in (keeper.stdin, keeper.stdout):
                 if pipe is not None:
                     pipe.close()
+
+
+def _stands_still(pid: int) -> bool:
+    """Whether every thread of `pid` is stopped by a signal."""
+    states: list[str] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):
+            states.append(task.read_text().rpartition(")")[2].split()[0])
+    return set(states) == {"T"}
 
 
 def _descendants(pid: int) -> list[int]:
