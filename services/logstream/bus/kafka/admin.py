@@ -110,9 +110,15 @@ class Admin:
             [len(p.isr) if p.leader is not None and p.leader.id >= 0 else 0 for p in partitions],
         )
 
-    async def create(self, name: str, partitions: int, properties: Mapping[str, str]) -> None:
-        """Make the topic; one that is there is left as it is. Raises BusUnavailable."""
-        new = NewTopic(name, partitions, self._settings.replication_factor, config=dict(properties))
+    async def create(
+        self, name: str, partitions: int, properties: Mapping[str, str], *, replication_factor: int | None = None
+    ) -> None:
+        """Make the topic; one that is there is left as it is. replication_factor: None: that of the settings.
+
+        Raises BusUnavailable.
+        """
+        replicas = self._settings.replication_factor if replication_factor is None else replication_factor
+        new = NewTopic(name, partitions, replicas, config=dict(properties))
         try:
             await self._ask(
                 f"making topic {name!r}",
