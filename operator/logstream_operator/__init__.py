@@ -1,0 +1,1 @@
+"""LogStream's Kubernetes operator: one resource is a whole log platform."""

@@ -1,0 +1,1 @@
+"""The API server: what is read from it and written to it."""

@@ -1,0 +1,71 @@
+"""What every part of a resource has in common, and what is raised for one that cannot be used."""
+
+from typing import Any, ClassVar, NoReturn, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.alias_generators import to_camel
+
+from logstream.errors import InvalidValue
+
+Rules = list[dict[str, Any]]
+"""CEL rules in the form of x-kubernetes-validations."""
+
+
+class InvalidSpec(InvalidValue):
+    """A resource that cannot be used as it is. field: where, as `spec.topic.partitions`; reason: of the condition."""
+
+    code = "invalid_spec"
+
+    def __init__(self, message: str, *, field: str, reason: str = "InvalidSpec") -> None:
+        super().__init__(message, field=field)
+        self.reason = reason
+
+
+class Part(BaseModel):
+    """An object of a resource: camelCase outside, as Kubernetes has it.
+
+    Fields that this release does not know are passed over: the API server drops those that no version has, and
+    those of a newer version must not stop a stream while the operator is being upgraded.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
+    rules: ClassVar[Rules] = []
+    """What the schema's keywords cannot say. The models hold the same in `_check` methods."""
+
+
+def rule(expression: str, message: str, *, field: str = "", compute: str = "", old: bool = False) -> dict[str, Any]:
+    """One CEL rule. field: the path that is blamed, from the object that has the rule. compute: a CEL expression that
+    makes the message. old: the rule also holds while there is no oldSelf."""
+    found: dict[str, Any] = {"rule": expression, "message": message}
+    if field:
+        found["fieldPath"] = field
+    if compute:
+        found["messageExpression"] = compute
+    if old:
+        found["optionalOldSelf"] = True
+    return found
+
+
+def refuse(error: ValidationError, root: str) -> NoReturn:
+    """Raises InvalidSpec for the first thing that is wrong; the others are counted."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    first = found[0]
+    path = root
+    for step in first["loc"]:
+        path += f"[{step}]" if isinstance(step, int) else f".{step}"
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    raise InvalidSpec(f"{path}: {first['msg'].removeprefix('Value error, ')}{more}", field=path) from error
+
+
+class Resource(BaseModel):
+    """What every kind has; `status` as the API server has it, or empty."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    @classmethod
+    def _parsed(cls, obj: dict[str, Any]) -> Self:
+        """Raises InvalidSpec."""
+        try:
+            return cls.model_validate(obj)
+        except ValidationError as error:
+            refuse(error, "")
