@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from logstream.auth import schema, validation
 from logstream.auth.database import Database
-from logstream.auth.keys import make_key
+from logstream.auth.keys import make_key, same
 from logstream.auth.principal import Quota, Scope
 from logstream.clock import Clock
 from logstream.errors import Conflict, InvalidValue, NotFound
@@ -99,6 +99,45 @@ class ApiKeys:
         async with self._database.write() as (connection, revision):
             await insert_key(connection, key, made.digest, revision)
         return CreatedKey(key, made.text)
+
+    async def register(
+        self,
+        key_id: str,
+        digest: bytes,
+        name: str,
+        *,
+        scopes: Iterable[Scope],
+        stream: str | None,
+        expires_at: int | None = None,
+        quota: Quota | None = None,
+    ) -> ApiKey:
+        """Let a key in that was made elsewhere (`logstream.auth.keys.make_key`): its secret never comes here.
+
+        A second time changes nothing. Raises InvalidValue, Conflict when the id belongs to another secret.
+        """
+        granted = frozenset(scopes)
+        if not granted:
+            raise InvalidValue("scopes must name at least one of ingest, read, admin", field="scopes")
+        key = ApiKey(
+            id=key_id,
+            name=validation.name(name),
+            stream=stream,
+            scopes=granted,
+            owner_id=None,
+            created_at=self._clock.now_ns(),
+            expires_at=self._check_expiry(expires_at),
+            quota=validation.quota(quota or Quota()),
+        )
+        table = schema.api_keys
+        async with self._database.write() as (connection, revision):
+            # Under the writers' lock, so that two who register it at once do not meet.
+            found = (await connection.execute(select(table).where(table.c.id == key_id))).one_or_none()
+            if found is None:
+                await insert_key(connection, key, digest, revision)
+                return key
+        if not same(found.digest, digest):
+            raise Conflict(f"there is another key with the id {key_id}", field="key_id")
+        return api_key(found)
 
     async def list(
         self, *, owner_id: str | None = None, stream: str | None = None, revoked: bool = False

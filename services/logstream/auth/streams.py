@@ -274,6 +274,21 @@ class Streams:
             await _end_what_names(connection, name, now, revision)
         return stream_info(row)
 
+    async def forget(self, stream: Stream) -> None:
+        """End the entry of a stream whose topics and tables are somebody else's to keep or to remove: its keys are
+        revoked, its saved views deleted, no hook is called and the name is free at once. Idempotent.
+        """
+        now = self._clock.now_ns()
+        table = schema.streams
+        async with self._database.write() as (connection, revision):
+            ended = await connection.execute(
+                update(table)
+                .where(table.c.stream_id == stream.stream_id, table.c.deleted_at.is_(None))
+                .values(deleted_at=now, anonymous_reads=False, pending=None, revision=revision)
+            )
+            if ended.rowcount:
+                await _end_what_names(connection, stream.name, now, revision)
+
     async def heal(self) -> None:
         """Do what is pending outside the directory, as far as hooks for it are registered here.
 
