@@ -26,7 +26,11 @@ def format_duration(value: timedelta) -> str:
     rest = value.total_seconds()
     hours, rest = divmod(rest, 3600)
     minutes, seconds = divmod(rest, 60)
-    parts = [f"{int(hours)}h" if hours else "", f"{int(minutes)}m" if minutes else "", f"{seconds:g}s" if seconds else ""]
+    parts = [
+        f"{int(hours)}h" if hours else "",
+        f"{int(minutes)}m" if minutes else "",
+        f"{seconds:g}s" if seconds else "",
+    ]
     return "".join(parts) or "0s"
 
 

@@ -1,6 +1,6 @@
 """What every part of a resource has in common, and what is raised for one that cannot be used."""
 
-from typing import Any, ClassVar, NoReturn, Self
+from typing import Any, ClassVar, NoReturn
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
@@ -46,26 +46,13 @@ def rule(expression: str, message: str, *, field: str = "", compute: str = "", o
     return found
 
 
-def refuse(error: ValidationError, root: str) -> NoReturn:
+def refuse(error: ValidationError) -> NoReturn:
     """Raises InvalidSpec for the first thing that is wrong; the others are counted."""
     found = error.errors(include_url=False, include_input=False, include_context=False)
     first = found[0]
-    path = root
+    path = ""
     for step in first["loc"]:
         path += f"[{step}]" if isinstance(step, int) else f".{step}"
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    path = path.removeprefix(".")
     raise InvalidSpec(f"{path}: {first['msg'].removeprefix('Value error, ')}{more}", field=path) from error
-
-
-class Resource(BaseModel):
-    """What every kind has; `status` as the API server has it, or empty."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    @classmethod
-    def _parsed(cls, obj: dict[str, Any]) -> Self:
-        """Raises InvalidSpec."""
-        try:
-            return cls.model_validate(obj)
-        except ValidationError as error:
-            refuse(error, "")
