@@ -1,4 +1,4 @@
-"""The two resources as Python has them. The CRDs are made from these models: `python -m logstream_operator.spec.crd`."""
+"""The two resources in Python; the CRDs are made from these models (`python -m logstream_operator.spec.crd`)."""
 
 from logstream_operator.spec.apikey import LogStreamAPIKey, LogStreamAPIKeySpec, Rotation
 from logstream_operator.spec.duration import format_duration, parse_duration

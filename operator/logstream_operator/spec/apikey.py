@@ -31,7 +31,7 @@ class Rotation(Part):
 
     rules: ClassVar[Rules] = [
         rule(
-            "!has(self.every) || (duration(self.every) >= duration('1m') && duration(self.every) <= duration('87600h'))",
+            "duration(self.every) >= duration('1m') && duration(self.every) <= duration('87600h')",
             "rotation.every must be 1m to 87600h",
             field=".every",
         ),
@@ -45,7 +45,8 @@ class Rotation(Part):
     every: Duration = Field(description="How old a key becomes before the next one is made, as 720h.")
     overlap: Duration = Field(
         timedelta(hours=1),
-        description="How long the old key works beside the new one, as 24h: until every program has read the Secret again.",
+        description="How long the old key works beside the new one, as 24h: until every program has read the Secret "
+        "again.",
     )
 
     @model_validator(mode="after")

@@ -8,14 +8,11 @@ from logstream_operator.spec.part import Part, Rules, rule
 
 MAX_REPLICAS = 500
 
+_NUMBER = r"(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))"
+# Kubernetes' own pattern of quantities, without a sign: nothing here can be negative.
+_QUANTITY = rf"^{_NUMBER}(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?{_NUMBER}))?$"
 Quantity = Annotated[
-    str | int,
-    Field(
-        json_schema_extra={
-            "x-kubernetes-int-or-string": True,
-            "pattern": r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$",
-        }
-    ),
+    str | int, Field(json_schema_extra={"x-kubernetes-int-or-string": True, "pattern": _QUANTITY, "maxLength": 32})
 ]
 LabelKey = Annotated[str, StringConstraints(max_length=317)]
 LabelValue = Annotated[str, StringConstraints(max_length=63)]
