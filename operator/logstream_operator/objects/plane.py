@@ -16,10 +16,7 @@ class SecretFile:
 
 @dataclass(frozen=True, slots=True)
 class KafkaBackend:
-    """How pods reach Kafka. ports: of bootstrap and brokers, for the NetworkPolicy; empty: any port.
-
-    partitions, replication_factor, min_insync_replicas: of topics when they are made.
-    """
+    """How pods reach Kafka. ports: of bootstrap and brokers, for the NetworkPolicy; empty: any port."""
 
     bootstrap_servers: str | SecretFile
     security_protocol: str = "PLAINTEXT"
@@ -30,9 +27,6 @@ class KafkaBackend:
     certificate: SecretFile | None = None
     key: SecretFile | None = None
     ports: Sequence[int] = ()
-    partitions: int = 6
-    replication_factor: int = 3
-    min_insync_replicas: int = 2
 
 
 @dataclass(frozen=True, slots=True)
