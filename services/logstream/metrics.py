@@ -29,6 +29,9 @@ INGEST_PENDING_BYTES = Gauge(
 BUS_APPEND_SECONDS = Histogram("logstream_bus_append_seconds", "One group commit of the log.", buckets=_SECONDS)
 BUS_APPENDED_BYTES = Counter("logstream_bus_appended_bytes", "Bytes appended to the log.", ["topic"])
 BUS_BYTES = Gauge("logstream_bus_bytes", "Bytes kept in the log.", ["topic"])
+BUS_READERS_RENEWED = Counter(
+    "logstream_bus_readers_renewed", "Readers of Kafka made anew because records that were there did not come."
+)
 
 # Processor
 PROCESSOR_STORED = Counter("logstream_processor_stored_records", "Records stored in ClickHouse.", ["stream"])

@@ -3,92 +3,33 @@
 A thread takes what librdkafka has read and hands it to the event loop, where it lies until it is asked for. A
 partition of which much lies there is paused, so the others go on and the memory stays bounded; librdkafka then
 drops what it has read ahead of it and reads it again later.
+
+A consumer that gives nothing of a partition though the brokers answer, and say that there is more, is made anew.
 """
 
 import asyncio
-import queue
-import threading
-from collections import deque
-from collections.abc import Callable, Sequence
-from functools import partial
+import contextlib
+from collections.abc import Sequence
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka import Message as Raw
+from confluent_kafka import KafkaError
 
-from logstream.bus.kafka import config
-from logstream.bus.kafka.faults import Faults, error_of, started
+from logstream import metrics
+from logstream.bus.kafka.admin import Admin
+from logstream.bus.kafka.cursor import Cursor, Gone, Place
+from logstream.bus.kafka.faults import Faults
+from logstream.bus.kafka.pump import Pump, Taken
+from logstream.bus.kafka.silence import Silence
 from logstream.bus.protocol import Message
 from logstream.errors import BusUnavailable, LogStreamError
 from logstream.logs import get_logger
 from logstream.settings import KafkaSettings
 
-_POLL_SECONDS = 0.05
-"""Longest time that a move waits for the thread; data wakes it at once."""
-_TAKE = 256
-"""Messages taken at once; bounds what is between the thread and the loop."""
 _ATTEMPTS = 3
 _DAMAGED = frozenset({KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION, KafkaError.INVALID_MSG})
-
-Place = tuple[str, int]
-"""Topic and partition."""
-
-
-class Gone(LogStreamError):
-    """The offset to read is not in the partition (any more)."""
-
-    code = "offset_gone"
-
-
-class Cursor:
-    """One partition being read. `records` are consecutive and end before `next`, the offset to come."""
-
-    __slots__ = (
-        "bytes", "damaged", "epoch", "fault", "gaps", "grown", "keep", "next", "paused", "place", "records", "used_at",
-    )  # fmt: skip
-
-    def __init__(self, place: Place, offset: int, keep: bool) -> None:
-        self.place = place
-        self.keep = keep
-        self.next = offset
-        self.records: deque[Message] = deque()
-        self.bytes = 0
-        self.paused = False
-        self.epoch = 0
-        self.damaged = 0
-        self.gaps = 0
-        self.fault: LogStreamError | None = None
-        self.grown: asyncio.Future[None] | None = None
-        self.used_at = 0.0
-
-    @property
-    def first(self) -> int:
-        """Offset of the oldest record that lies here."""
-        return self.records[0].offset if self.records else self.next
-
-    def wake(self) -> None:
-        if self.grown is not None:
-            if not self.grown.done():
-                self.grown.set_result(None)
-            self.grown = None
-
-    def drop_before(self, offset: int) -> None:
-        while self.records and self.records[0].offset < offset:
-            self.bytes -= len(self.records.popleft().value)
-
-    def take(self, offset: int, max_bytes: int) -> list[Message]:
-        """From `offset` on: at least one when there is one, then no more than `max_bytes`."""
-        found: list[Message] = []
-        for message in reversed(self.records):
-            if message.offset < offset:
-                break
-            found.append(message)
-        found.reverse()
-        size = 0
-        for count, message in enumerate(found):
-            size += len(message.value)
-            if count and size > max_bytes:
-                return found[:count]
-        return found
+_LOOKS = 2
+"""Looks for silence in the time that records may take."""
+_USED = 3
+"""Times that time, after which a partition that nobody read is not looked at."""
 
 
 class Fetcher:
@@ -101,31 +42,36 @@ class Fetcher:
     """
 
     def __init__(
-        self, settings: KafkaSettings, faults: Faults, *, buffer_bytes: int, keep: bool = False, fill: bool = False
+        self,
+        settings: KafkaSettings,
+        faults: Faults,
+        admin: Admin,
+        *,
+        buffer_bytes: int,
+        keep: bool = False,
+        fill: bool = False,
     ) -> None:
+        self._settings = settings
         self._faults = faults
+        self._admin = admin
         self._loop = asyncio.get_running_loop()
         self._buffer_bytes = buffer_bytes
         self.patience = settings.request_timeout_seconds
         """How long records that are known to be there may take, seconds."""
         self._keep = keep
         self._fill = fill
-        self._consumer: Consumer = started(
-            Consumer,
-            config.client(settings, on_error=faults.note) | config.reader(settings, buffer_bytes=buffer_bytes),
-        )
         self._cursors: dict[Place, Cursor] = {}
         self._epoch = 0
-        self._epochs: dict[Place, int] = {}
-        """The thread's: what was read before a seek is told from what is read after it."""
-        self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._stop = False
         self._log = get_logger("bus")
         self._moving = asyncio.Lock()
-        self._room = threading.Event()
-        self._room.set()
-        self._thread = threading.Thread(target=self._run, name="kafka-fetcher", daemon=True)
-        self._thread.start()
+        self._silence = Silence(self.patience)
+        self._pump = self._new_pump()
+        self._left: list[Pump] = []
+        self._watching = self._loop.create_task(self._watch())
+
+    def _new_pump(self) -> Pump:
+        return Pump(self._settings, self._faults, buffer_bytes=self._buffer_bytes, receive=self._receive)
 
     def cursor(self, place: Place) -> Cursor | None:
         return self._cursors.get(place)
@@ -142,20 +88,22 @@ class Fetcher:
     async def move(self, place: Place, offset: int) -> Cursor:
         """Read `place` from `offset` on. Raises BusUnavailable."""
         async with self._moving:
+            self._require_open()
             cursor = self._cursors.get(place)
             if cursor is not None and cursor.first <= offset <= cursor.next and cursor.fault is None:
                 return cursor
-            self._epoch += 1
             fresh = Cursor(place, offset, self._keep)
-            fresh.epoch = self._epoch
+            fresh.epoch = self._next_epoch()
+            fresh.used_at = self._loop.time()
             if cursor is not None:
                 cursor.wake()
             self._cursors[place] = fresh
             try:
-                await self._call(self._seek, place, offset, self._epoch)
+                await self._pump.seek(place, offset, fresh.epoch)
             except LogStreamError:
                 # Nothing would ever come to it.
-                self._cursors.pop(place, None)
+                if self._cursors.get(place) is fresh:
+                    del self._cursors[place]
                 raise
             return fresh
 
@@ -165,49 +113,15 @@ class Fetcher:
             cursor = self._cursors.pop(place, None)
             if cursor is not None:
                 cursor.wake()
-                await self._call(self._unassign, place)
+                await self._pump.unassign(place)
 
-    def _seek(self, place: Place, offset: int, epoch: int) -> None:
-        self._unassign(place)
-        partition = TopicPartition(*place, offset)
-        self._consumer.incremental_assign([partition])
-        self._epochs[place] = epoch
-        self._consumer.resume([partition])
+    def _next_epoch(self) -> int:
+        self._epoch += 1
+        return self._epoch
 
-    def _unassign(self, place: Place) -> None:
-        if self._epochs.pop(place, None) is not None:
-            self._consumer.incremental_unassign([TopicPartition(*place)])
-
-    async def _call(self, call: Callable[..., object], *arguments: object) -> None:
-        """`call` in the thread, between two looks at librdkafka's queue."""
+    def _require_open(self) -> None:
         if self._stop:
             raise BusUnavailable("the log is closed")
-        done: asyncio.Future[None] = self._loop.create_future()
-
-        def settle(failure: Exception | None) -> None:
-            if not done.done():
-                if failure is None:
-                    done.set_result(None)
-                else:
-                    done.set_exception(failure)
-
-        def run() -> None:
-            failure: Exception | None = None
-            try:
-                call(*arguments)
-            except Exception as error:
-                failure = error
-            self._loop.call_soon_threadsafe(settle, failure)
-
-        self._commands.put(run)
-        try:
-            await done
-        except RuntimeError as failure:
-            raise BusUnavailable("reading the log: it is closed") from failure
-        except KafkaException as failure:
-            error = error_of(failure)
-            what = "reading the log"
-            raise (self._faults.map(error, what) if error else BusUnavailable(f"{what}: {failure}")) from failure
 
     async def read(
         self, cursor: Cursor, offset: int, *, max_bytes: int, wait: float, until: int | None = None
@@ -219,8 +133,8 @@ class Fetcher:
         """
         deadline = self._loop.time() + wait
         while True:
-            if self._stop:
-                raise BusUnavailable("the log is closed")
+            self._require_open()
+            cursor.used_at = self._loop.time()
             if not self._keep:
                 cursor.drop_before(offset)
                 await self._resume(cursor)
@@ -242,55 +156,63 @@ class Fetcher:
     async def _resume(self, cursor: Cursor) -> None:
         share = self._buffer_bytes // max(1, len(self._cursors))
         if cursor.paused and (4 * cursor.bytes <= share or 4 * self._held <= self._buffer_bytes):
-            cursor.paused = False
             async with self._moving:
                 if self._cursors.get(cursor.place) is cursor:
-                    await self._call(self._consumer.resume, [TopicPartition(*cursor.place)])
+                    # Not before: who waits for the lock may give up, and nobody would resume it.
+                    cursor.paused = False
+                    await self._pump.resume(cursor.place)
 
-    # In the fetcher's thread
+    # A consumer that gives nothing
 
-    def _pause(self, place: Place) -> None:
-        if place in self._epochs:
-            self._consumer.pause([TopicPartition(*place)])
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self.patience / _LOOKS)
+            try:
+                silent = await self._silent()
+                if silent or self._pump.stuck:
+                    self._renew(silent)
+            except Exception as error:
+                self._log.exception("kafka_reader_not_watched", error=str(error))
 
-    def _obey(self) -> None:
-        """Do what was asked for; while nothing is read, wait for it."""
-        try:
-            command = self._commands.get(timeout=0.5) if not self._epochs else self._commands.get_nowait()
-            while True:
-                command()
-                command = self._commands.get_nowait()
-        except queue.Empty:
+    async def _silent(self) -> Sequence[Place]:
+        """Where records are that do not come, though somebody reads there."""
+        before = self._loop.time() - _USED * self.patience
+        waiting = [
+            cursor for cursor in self._cursors.values()
+            if cursor.fault is None and not cursor.paused and cursor.used_at >= before
+        ]  # fmt: skip
+        ends: dict[Place, int] = {}
+        for topic in {cursor.place[0] for cursor in waiting}:
+            partitions = [cursor.place[1] for cursor in waiting if cursor.place[0] == topic]
+            # Of what the brokers do not tell, nothing is known: it may be them.
+            with contextlib.suppress(LogStreamError):
+                found = await self._admin.ends(topic, partitions)
+                ends |= {(topic, partition): end for partition, end in zip(partitions, found, strict=True)}
+        nexts = {cursor.place: cursor.next for cursor in waiting if self._cursors.get(cursor.place) is cursor}
+        return self._silence.look(self._loop.time(), nexts, ends)
+
+    def _renew(self, silent: Sequence[Place]) -> None:
+        """Go on with another consumer, each cursor where it stands. Raises StartupError."""
+        if self._stop:
             return
-
-    def _run(self) -> None:
-        while not self._stop:
-            try:
-                self._obey()
-                first = self._consumer.poll(_POLL_SECONDS if self._epochs else 0)
-                if first is None:
-                    continue
-                raw = [first, *self._consumer.consume(_TAKE, 0)]
-            except (KafkaException, RuntimeError) as error:
-                if not self._stop:
-                    self._log.warning("kafka_read_failed", error=str(error))
-                continue
-            self._room.clear()
-            taken = [
-                (message, self._epochs.get((message.topic() or "", message.partition() or 0), 0)) for message in raw
-            ]
-            try:
-                self._loop.call_soon_threadsafe(self._receive, taken)
-            except RuntimeError:
-                return
-            # The loop takes its time: what it has not taken in must not pile up.
-            while not self._room.wait(_POLL_SECONDS) and not self._stop:
-                pass
+        old, self._pump = self._pump, self._new_pump()
+        for cursor in self._cursors.values():
+            cursor.epoch = self._next_epoch()
+            cursor.paused = False
+            # One with a fault is moved by whoever reads it next.
+            if cursor.fault is None:
+                self._pump.seek_soon(cursor.place, cursor.next, cursor.epoch)
+        old.abandon()
+        self._left = [*(pump for pump in self._left if not pump.ended), old]
+        metrics.BUS_READERS_RENEWED.inc()
+        self._log.error(
+            "kafka_reader_made_anew", silent=[f"{topic}/{partition}" for topic, partition in silent],
+            partitions=len(self._cursors), stuck=old.stuck,
+        )  # fmt: skip
 
     # In the event loop
 
-    def _receive(self, taken: "list[tuple[Raw, int]]") -> None:
-        self._room.set()
+    def _receive(self, taken: Taken) -> None:
         touched: dict[Place, Cursor] = {}
         for raw, epoch in taken:
             place = (raw.topic() or "", raw.partition() or 0)
@@ -361,9 +283,8 @@ class Fetcher:
             error=error.str(),
         )  # fmt: skip
         cursor.next += 1
-        self._epoch += 1
-        cursor.epoch = self._epoch
-        self._commands.put(partial(self._seek, cursor.place, cursor.next, cursor.epoch))
+        cursor.epoch = self._next_epoch()
+        self._pump.seek_soon(cursor.place, cursor.next, cursor.epoch)
 
     def _bound(self, cursor: Cursor) -> None:
         share = self._buffer_bytes // max(1, len(self._cursors))
@@ -373,17 +294,13 @@ class Fetcher:
         elif not cursor.paused and 2 * cursor.bytes > share and 2 * self._held > self._buffer_bytes:
             # Who is below half a share goes on, which is no more than the other half of all bytes.
             cursor.paused = True
-            self._commands.put(partial(self._pause, cursor.place))
+            self._pump.pause_soon(cursor.place)
 
     async def close(self) -> None:
+        """Idempotent. What was given up has as long as one request, and ends by itself later."""
         self._stop = True
+        self._watching.cancel()
         for cursor in self._cursors.values():
             cursor.wake()
-        self._commands.put(lambda: None)
-        await asyncio.to_thread(self._close)
-
-    def _close(self) -> None:
-        self._thread.join()
-        while not self._commands.empty():
-            self._commands.get()()
-        self._consumer.close()
+        await asyncio.gather(self._watching, return_exceptions=True)
+        await asyncio.gather(*(pump.close() for pump in (*self._left, self._pump)))

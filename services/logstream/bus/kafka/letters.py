@@ -77,7 +77,7 @@ class Letters:
         if known.next >= offsets.end:
             return
         if self._fetcher is None:
-            self._fetcher = Fetcher(self._settings, self._faults, buffer_bytes=_READ_BYTES)
+            self._fetcher = Fetcher(self._settings, self._faults, self._admin, buffer_bytes=_READ_BYTES)
         place = (topic.name, partition)
         while known.next < offsets.end:
             found = await read_at(

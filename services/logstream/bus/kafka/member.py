@@ -60,7 +60,7 @@ class Member:
         self._telling = asyncio.Lock()
         self._stop = False
         self._log = get_logger("bus").bind(topic=topic.name)
-        self._fetcher = Fetcher(settings, faults, buffer_bytes=settings.read_buffer_bytes)
+        self._fetcher = Fetcher(settings, faults, admin, buffer_bytes=settings.read_buffer_bytes)
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._consumer: Consumer = started(
             Consumer, config.client(settings, on_error=faults.note) | config.member(settings, group)

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from logstream.bus.kafka.admin import Admin
+from logstream.bus.kafka.cursor import Cursor, Gone, Place
 from logstream.bus.kafka.faults import Faults
-from logstream.bus.kafka.fetcher import Cursor, Fetcher, Gone, Place
+from logstream.bus.kafka.fetcher import Fetcher
 from logstream.bus.protocol import Message
 from logstream.errors import BusUnavailable, LogStreamError, OffsetOutOfRange
 from logstream.settings import MIB, KafkaSettings
@@ -96,8 +97,9 @@ class Tails:
             raise BusUnavailable("the log is closed")
         if self._head is None:
             self._head = Fetcher(
-                self._settings, self._faults, buffer_bytes=self._settings.read_buffer_bytes, keep=True, fill=True
-            )
+                self._settings, self._faults, self._admin,
+                buffer_bytes=self._settings.read_buffer_bytes, keep=True, fill=True,
+            )  # fmt: skip
             self._tidying = self._loop.create_task(self._tidy())
         async with self._following.setdefault(place, asyncio.Lock()):
             head = self._head.cursor(place)
@@ -131,7 +133,7 @@ class Tails:
         free = [behind for behind in self._behind if not behind.busy]
         standing = [behind for behind in free if _stands(behind.fetcher, place, offset)]
         if not standing and len(self._behind) < _BEHIND:
-            made = _Behind(Fetcher(self._settings, self._faults, buffer_bytes=_BEHIND_BYTES, fill=True))
+            made = _Behind(Fetcher(self._settings, self._faults, self._admin, buffer_bytes=_BEHIND_BYTES, fill=True))
             self._behind.append(made)
             return made
         return min(standing or free, key=lambda behind: behind.used_at)

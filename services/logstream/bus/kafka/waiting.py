@@ -140,7 +140,7 @@ class Waiting:
         rest = known.chunks[1:] if known.chunks and known.end > first else []
         known.chunks = known.chunks[: len(known.chunks) - len(rest)]
         if self._fetcher is None:
-            self._fetcher = Fetcher(self._settings, self._faults, buffer_bytes=_READ_BYTES)
+            self._fetcher = Fetcher(self._settings, self._faults, self._admin, buffer_bytes=_READ_BYTES)
         place = (topic.name, partition)
         at = first
         try:
