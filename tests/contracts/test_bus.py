@@ -195,6 +195,18 @@ async def test_a_topic_keeps_its_incarnation_and_partitions(world: World) -> Non
     assert made.incarnation != (await world.bus.create_topic(world.topic)).incarnation
 
 
+async def test_who_looks_for_a_topic_makes_none(world: World) -> None:
+    name = world.topic + ".looked-for"
+    for _ in range(2):
+        with pytest.raises(NotFound):
+            await world.bus.topic(name)
+    made = await world.bus.create_topic(name, partitions=2)
+    assert await world.bus.topic(name) == made
+    await world.bus.delete_topic(name)
+    with pytest.raises(NotFound):
+        await world.bus.topic(name)
+
+
 async def test_partitions_have_offsets_of_their_own(world: World) -> None:
     await world.bus.create_topic(world.topic + ".wide", partitions=4)
     published = [

@@ -18,7 +18,7 @@ from tests.support.kafka import Kafka, Secure
 from logstream.bus.header import Header, Kind, MalformedRecord, NewerVersion, Segment, decode, encode
 from logstream.bus.kafka import KafkaBus
 from logstream.bus.kafka.admin import Description
-from logstream.bus.protocol import Claim, Committed, Message, Settled, Topic
+from logstream.bus.protocol import DEAD_LETTERS, Claim, Committed, Message, Settled, Topic
 from logstream.clock import SystemClock
 from logstream.errors import (
     BusFull,
@@ -459,3 +459,20 @@ async def test_an_existing_topic_is_taken_as_it_is_but_takes_our_records(kafka: 
     async with opened(kafka.bootstrap, partitions=5, max_record_bytes=8 * MIB) as bus:
         assert await bus.create_topic(topic) == made
         await bus.publish(topic, header(), uuid.uuid4().bytes * (6 * MIB // 16))
+
+
+async def test_where_somebody_else_makes_topics_none_is_made_or_changed(kafka: Kafka) -> None:
+    name = new_topic()
+    bus = await KafkaBus.open(settings(kafka.bootstrap), SystemClock(), makes_topics=False)
+    try:
+        with pytest.raises(BusUnavailable, match="is not there"):
+            await bus.create_topic(name)
+        async with opened(kafka.bootstrap) as maker:
+            with pytest.raises(NotFound):
+                await maker.topic(name)
+            made = await maker.create_topic(name, partitions=2)
+            letters = await maker.create_topic(name + DEAD_LETTERS, partitions=2)
+        assert await bus.create_topic(name) == made
+        assert await bus.create_topic(letters.name, partitions=3) == letters
+    finally:
+        await bus.close()

@@ -13,6 +13,7 @@ from logstream.api.parameters import StreamName
 from logstream.api.services import services_of
 from logstream.api.times import optional_from_ns
 from logstream.auth.roles import Action, require
+from logstream.bus.known import known_topic
 from logstream.bus.protocol import NS_PER_MINUTE, LedgerEntry, minute_of
 from logstream.errors import InvalidValue, StoreUnavailable
 from logstream.letters.ledger import LetterLedger, letter_ledger
@@ -132,7 +133,7 @@ def create_router() -> APIRouter:
         info = gate_of(request).stream(name)
         which = info.stream
         services = services_of(request)
-        topic = await services.bus.create_topic(which.topic)
+        topic = await known_topic(services.bus, which.topic)
         try:
             present = await services.reader.stored_by_key(which, incarnation=topic.incarnation, start=start, end=end)
         except StoreUnavailable:

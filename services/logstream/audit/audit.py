@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from logstream.audit.expect import Expectations, Held, Problem, Sums, rows_by_key
 from logstream.bus.header import Header, MalformedRecord, decode_block
-from logstream.bus.known import read_known
+from logstream.bus.known import known_topic, read_known
 from logstream.bus.protocol import Bus, LedgerEntry, Message, Topic
 from logstream.clock import NS_PER_SECOND, Clock
 from logstream.errors import NotFound, OffsetOutOfRange
@@ -100,7 +100,7 @@ class Auditor:
 
     async def audit(self, stream: Stream, *, retention_days: int, progress: Progress | None = None) -> Report:
         """Count everything. Raises BusUnavailable, StoreUnavailable."""
-        topic = await self._bus.create_topic(stream.topic)
+        topic = await known_topic(self._bus, stream.topic)
         bounds = [await self._bus.offsets(stream.topic, partition) for partition in range(topic.partitions)]
         settled = [await self._settled(topic, partition) for partition in range(topic.partitions)]
         total = sum(max(0, bound.end - bound.beginning) for bound in bounds)

@@ -3,12 +3,25 @@
 import asyncio
 from collections.abc import Sequence
 
-from logstream.bus.protocol import Bus, Message
-from logstream.errors import BusUnavailable
+from logstream.bus.protocol import Bus, Message, Topic
+from logstream.errors import BusUnavailable, NotFound
 
 PATIENCE_SECONDS = 60.0
 """A broker that was just restarted, or one reader of many, takes its time."""
 _PAUSE_SECONDS = 0.05
+
+
+def missing(name: str) -> BusUnavailable:
+    """What it means that a stream has no topic."""
+    return BusUnavailable(f"topic {name!r} is not there: it is being made, or somebody deleted it", retry_after=2.0)
+
+
+async def known_topic(bus: Bus, name: str) -> Topic:
+    """The topic of a stream that exists. Raises BusUnavailable while there is none."""
+    try:
+        return await bus.topic(name)
+    except NotFound:
+        raise missing(name) from None
 
 
 async def read_known(

@@ -244,6 +244,10 @@ class Bus(Protocol):
         """
         ...
 
+    async def topic(self, name: str) -> Topic:
+        """The topic, for those who only read. Raises NotFound; makes and changes nothing."""
+        ...
+
     async def set_retention(self, name: str, days: int) -> None:
         """Keep the records of a dead-letter topic `days` days: those that are there, too. Nothing happens where there
         is no such topic.

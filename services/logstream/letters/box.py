@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from logstream.bus.header import MalformedRecord
-from logstream.bus.known import read_known
+from logstream.bus.known import known_topic, read_known
 from logstream.bus.protocol import Bus, Message, Offsets, Topic
 from logstream.clock import Clock
 from logstream.errors import NotFound, OffsetOutOfRange, Unavailable
@@ -121,8 +121,8 @@ class LetterBox:
         now = self.clock.monotonic()
         if self._topic is not None and now - self._looked < _TOPIC_SECONDS:
             return
-        self._main = await self.bus.create_topic(self.stream.topic)
-        topic = await self.bus.create_topic(self.stream.dead_letter_topic, partitions=self._main.partitions)
+        self._main = await known_topic(self.bus, self.stream.topic)
+        topic = await known_topic(self.bus, self.stream.dead_letter_topic)
         if self._topic is None or topic.incarnation != self._topic.incarnation:
             self._start(topic)
         elif topic.partitions > len(self._parts):

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 
-from logstream.bus.known import read_known
+from logstream.bus.known import known_topic, read_known
 from logstream.bus.protocol import Bus, Outcome, Topic
 from logstream.clock import NS_PER_SECOND, Clock
 from logstream.errors import Conflict, LogStreamError, OffsetOutOfRange, StoreUnavailable
@@ -100,7 +100,7 @@ class Replay:
 
         Raises BusUnavailable, StoreUnavailable.
         """
-        topic = await self._bus.create_topic(self._stream.topic)
+        topic = await known_topic(self._bus, self._stream.topic)
         begins, ends, oldest = await self._extent(topic)
         today = day_of(self._clock.now_ns())
         if days is None:
@@ -208,7 +208,7 @@ class Replay:
 
     async def _build(self, wanted: Sequence[Day], progress: Progress | None) -> Mapping[date, Mapping[str, Outcome]]:
         """Fill the table beside; what was counted, by day and key."""
-        topic = await self._bus.create_topic(self._stream.topic)
+        topic = await known_topic(self._bus, self._stream.topic)
         numbers = {day.number: day.day for day in wanted}
         letters = await self._letters(topic, numbers)
         stop_at = (max(numbers) + 1) * DAY_NS + LATE_NS
@@ -280,7 +280,7 @@ class Replay:
         """Rows that became dead letters, by partition and offset; `_WHOLE` for a whole record."""
         name = self._stream.dead_letter_topic
         dead: dict[tuple[int, int], set[int]] = {}
-        for partition in range((await self._bus.create_topic(name, partitions=topic.partitions)).partitions):
+        for partition in range((await known_topic(self._bus, name)).partitions):
             offsets = await self._bus.offsets(name, partition)
             offset = offsets.beginning
             while offset < offsets.end:

@@ -22,6 +22,7 @@ import json
 import struct
 from dataclasses import dataclass
 
+from logstream.bus.known import known_topic
 from logstream.bus.protocol import Bus
 from logstream.errors import InvalidValue
 from logstream.query.condition import Condition
@@ -62,7 +63,7 @@ class Snapshot:
 
 async def snapshot(bus: Bus, stream: Stream) -> Snapshot:
     """What the processor has stored by now. Raises BusUnavailable."""
-    topic = await bus.create_topic(stream.topic)
+    topic = await known_topic(bus, stream.topic)
     ends: list[int] = []
     for partition in range(topic.partitions):
         position = await bus.committed(topic.name, GROUP, partition)

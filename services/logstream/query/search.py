@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from logstream.bus.known import known_topic
 from logstream.bus.protocol import Bus
 from logstream.query.condition import Condition
 from logstream.query.cursor import stream_tag
@@ -53,7 +54,7 @@ class SearchReader:
         conditions: list[Condition] = []
         if after is not None:
             # The first page needs no such condition: what comes while it is read cannot be on another one.
-            topic = await self._bus.create_topic(stream.topic)
+            topic = await known_topic(self._bus, stream.topic)
             conditions = [taken.to_sql(topic.incarnation), beyond(after, "<")]
         lines: list[Line] = []
         sweep = Sweep(bounded, limit=limit + 1, now_ns=edge)

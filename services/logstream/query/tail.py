@@ -15,6 +15,7 @@ gets frames of its own until the reader has passed it.
 import asyncio
 from collections.abc import Sequence
 
+from logstream.bus.known import known_topic
 from logstream.bus.protocol import Bus, Message, Topic
 from logstream.errors import BusUnavailable, NotFound, OffsetOutOfRange, ShuttingDown, TooExpensive, TooMany
 from logstream.logs import get_logger
@@ -112,7 +113,7 @@ class Tail:
         async with self._starting:
             if self._pumps:
                 return
-            self._topic = await self.bus.create_topic(self.stream.topic)
+            self._topic = await known_topic(self.bus, self.stream.topic)
             partitions = range(self._topic.partitions)
             self._positions = await self._ends()
             self._pumps = [asyncio.create_task(self._pump(p), name=f"tail-{self.stream.name}-{p}") for p in partitions]
@@ -204,9 +205,8 @@ class Tail:
             await asyncio.sleep(_WATCH_SECONDS)
             topic: Topic | None = None
             try:
-                # Asked first: what is gone is not made here.
                 await self.bus.offsets(name, 0)
-                topic = await self.bus.create_topic(name)
+                topic = await self.bus.topic(name)
             except NotFound:
                 pass
             except BusUnavailable:

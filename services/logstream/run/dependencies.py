@@ -76,7 +76,7 @@ async def open_bus(settings: ProcessSettings, clock: Clock, *, journal: Journal 
         return await SqliteBus.open(settings.bus, clock)
     from logstream.bus.kafka import KafkaBus
 
-    return await KafkaBus.open(settings.kafka, clock, journal=journal)
+    return await KafkaBus.open(settings.kafka, clock, journal=journal, makes_topics=settings.run.create_missing)
 
 
 async def open_log(

@@ -16,6 +16,7 @@ from logstream.bus.kafka.producer import Appender
 from logstream.bus.kafka.tails import Tails
 from logstream.bus.kafka.turns import Turns
 from logstream.bus.kafka.waiting import Waiting
+from logstream.bus.known import missing
 from logstream.bus.protocol import (
     DEAD_LETTERS,
     NS_PER_MINUTE,
@@ -51,8 +52,12 @@ class KafkaBus:
     disturb each other and installations can share a cluster.
     """
 
-    def __init__(self, settings: KafkaSettings, clock: Clock, journal: Journal | None, accounting_group: str) -> None:
+    def __init__(
+        self, settings: KafkaSettings, clock: Clock, journal: Journal | None, accounting_group: str, *,
+        makes_topics: bool = True,
+    ) -> None:  # fmt: skip
         self._settings = settings
+        self._makes_topics = makes_topics
         self._clock = clock
         self._journal = journal
         self._accounting_group = accounting_group
@@ -78,14 +83,17 @@ class KafkaBus:
         *,
         journal: Journal | None = None,
         accounting_group: str = "processor",
+        makes_topics: bool = True,
     ) -> "KafkaBus":
         """Connect. journal: where commits leave what came to its end, and what the ledger counts with.
 
         accounting_group: the group whose position says what is in flight.
+        makes_topics: False where somebody else makes and changes them: `create_topic` then only looks, and raises
+        BusUnavailable for what is not there.
         Raises StartupError for settings that are of no use, BusUnavailable with the reason while Kafka cannot be
         reached or refuses us.
         """
-        bus = cls(settings, clock, journal, accounting_group)
+        bus = cls(settings, clock, journal, accounting_group, makes_topics=makes_topics)
         try:
             await bus._admin.reach()
         except BaseException:
@@ -112,8 +120,12 @@ class KafkaBus:
         try:
             topic = await self._learn(name)
         except NotFound:
+            if not self._makes_topics:
+                raise missing(name) from None
             await self._admin.create(name, count, properties)
             return await self._appeared(name)
+        if not self._makes_topics:
+            return topic
         await self._fit(topic, int(properties["max.message.bytes"]), retention_days)
         if self._lacks(topic, partitions):
             await self._admin.grow(name, count)
@@ -184,6 +196,9 @@ class KafkaBus:
         topic = (await self._admin.describe(name)).topic
         self._topics[name] = topic
         return topic
+
+    async def topic(self, name: str) -> Topic:
+        return await self._topic(name)
 
     async def _topic(self, name: str) -> Topic:
         self._require_open()

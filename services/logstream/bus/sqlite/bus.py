@@ -141,6 +141,9 @@ class SqliteBus:
         # What is published meanwhile is told when it is done.
         await self._call(lambda log: Deleted(name, log.delete_topic(name)), last=True)
 
+    async def topic(self, name: str) -> Topic:
+        return self._topic(name)
+
     def _topic(self, name: str) -> Topic:
         try:
             return self._topics[name]
