@@ -1,12 +1,12 @@
 """What Kubernetes says about a resource."""
 
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from logstream_operator.spec.part import refuse
+from logstream_operator.spec.part import Rules, refuse
 
 GROUP = "logstream.dev"
 VERSION = "v1alpha1"
@@ -34,6 +34,7 @@ class Resource(BaseModel):
     """status: as the API server has it, empty where there is none yet."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+    rules: ClassVar[Rules] = []
 
     metadata: Metadata
     status: dict[str, Any] = Field(default_factory=dict)

@@ -2,8 +2,10 @@
 
 from typing import Any, ClassVar, NoReturn
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from logstream.errors import InvalidValue
 
@@ -31,6 +33,13 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
     rules: ClassVar[Rules] = []
     """What the schema's keywords cannot say. The models hold the same in `_check` methods."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        found = handler(schema)
+        if cls.rules:
+            handler.resolve_ref_schema(found)["x-kubernetes-validations"] = cls.rules
+        return found
 
 
 def rule(expression: str, message: str, *, field: str = "", compute: str = "", old: bool = False) -> dict[str, Any]:
