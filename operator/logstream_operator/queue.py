@@ -99,7 +99,7 @@ class Queue(Generic[K]):
         entry = self._entries[key]
         entry.failures += 1
         # Bounded before the power: a resource may fail for months.
-        pause = min(self.pace.longest_backoff, self.pace.first_backoff * 2 ** min(entry.failures - 1, 20))
+        pause: float = min(self.pace.longest_backoff, self.pace.first_backoff * 2 ** min(entry.failures - 1, 20))
         pause *= 0.75 + 0.25 * self.jitter()
         if entry.again is not None:
             entry.again = max(entry.again, self.clock.monotonic() + min(pause, self.pace.hasty_seconds))

@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import cast
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -55,9 +55,7 @@ class Cluster:
                 except config.ConfigException:
                     await config.load_kube_config(client_configuration=configuration, persist_config=False)
             else:
-                await config.load_kube_config(
-                    str(kubeconfig), client_configuration=configuration, persist_config=False
-                )
+                await config.load_kube_config(str(kubeconfig), client_configuration=configuration, persist_config=False)
         except (config.ConfigException, OSError) as error:
             raise StartupError(f"there is no way to an API server: {error}") from error
         return cls(configuration)
@@ -70,13 +68,12 @@ class Cluster:
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
         """None when there is no such object."""
         try:
-            return await self._ask("GET", kind.path(namespace, name), "get", kind)
+            found: Object = await self._ask("GET", kind.path(namespace, name), "get", kind)
         except Missing:
             return None
+        return found
 
-    async def list(
-        self, kind: Kind, namespace: str | None, *, labels: str = "", fields: str = ""
-    ) -> Sequence[Object]:
+    async def list(self, kind: Kind, namespace: str | None, *, labels: str = "", fields: str = "") -> Sequence[Object]:
         """All of them, read in pages. Of a kind whose API is not installed: none. apiVersion and kind are filled in."""
         return [item async for item in self._pages(kind, namespace, labels, fields)]
 
@@ -118,21 +115,31 @@ class Cluster:
         """Raises Outdated when there is one of this name."""
         kind = kind_of(obj)
         query = {"fieldManager": FIELD_MANAGER}
-        return await self._ask("POST", kind.path(obj["metadata"].get("namespace")), "create", kind, query, obj)
+        return await self._ask(
+            "POST", kind.path(obj["metadata"].get("namespace")), "create", kind, query=query, body=obj
+        )
 
     async def replace(self, obj: Object) -> Object:
         """As it was read, changed. Raises Outdated when it is not any more as it was read, Missing."""
         kind, meta = kind_of(obj), obj["metadata"]
         query = {"fieldManager": FIELD_MANAGER}
-        return await self._ask("PUT", kind.path(meta.get("namespace"), meta["name"]), "update", kind, query, obj)
+        return await self._ask(
+            "PUT", kind.path(meta.get("namespace"), meta["name"]), "update", kind, query=query, body=obj
+        )
 
     async def patch(
-        self, kind: Kind, namespace: str | None, name: str, change: Mapping[str, object], *, subresource: str | None = None
+        self,
+        kind: Kind,
+        namespace: str | None,
+        name: str,
+        change: Mapping[str, object],
+        *,
+        subresource: str | None = None,
     ) -> Object:
         """A JSON merge patch. With metadata.resourceVersion in it: raises Outdated when it was changed since."""
         query = {"fieldManager": FIELD_MANAGER}
         path = kind.path(namespace, name, subresource)
-        return await self._ask("PATCH", path, "patch", kind, query, dict(change), _MERGE)
+        return await self._ask("PATCH", path, "patch", kind, query=query, body=dict(change), content=_MERGE)
 
     async def delete(self, kind: Kind, namespace: str | None, name: str, *, uid: str | None = None) -> None:
         """What it owns goes with it, in the background. uid: only if it is still that one. Nothing happens when it is
@@ -162,10 +169,11 @@ class Cluster:
         path: str,
         verb: str,
         kind: Kind | None,
+        *,
         query: Mapping[str, str] | None = None,
         body: Mapping[str, object] | None = None,
         content: str = "application/json",
-    ) -> Any:
+    ) -> Object:
         url = self.host.rstrip("/") + quote(path) + (f"?{urlencode(query)}" if query else "")
         headers = {"Accept": "application/json", "Content-Type": content, "User-Agent": FIELD_MANAGER}
         token = await self._configuration.get_api_key_with_prefix("BearerToken")
@@ -179,9 +187,11 @@ class Cluster:
                 )
                 answer = await response.read()
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            raise ClusterAway(f"the API server at {self.host} does not answer: {error or type(error).__name__}") from error
+            raise ClusterAway(
+                f"the API server at {self.host} does not answer: {error or type(error).__name__}"
+            ) from error
         if response.status < 300:
-            return json.loads(answer)
+            return cast(Object, json.loads(answer))
         raise _refusal(response.status, answer, f"{verb} {path}")
 
 

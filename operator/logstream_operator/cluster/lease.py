@@ -35,7 +35,14 @@ class Election:
     """One replica's part in it. identity: unique among replicas."""
 
     def __init__(
-        self, cluster: Cluster, clock: Clock, *, namespace: str, name: str, identity: str, times: LeaseTimes | None = None
+        self,
+        cluster: Cluster,
+        clock: Clock,
+        *,
+        namespace: str,
+        name: str,
+        identity: str,
+        times: LeaseTimes | None = None,
     ) -> None:
         self._cluster = cluster
         self._clock = clock

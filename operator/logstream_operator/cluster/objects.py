@@ -64,7 +64,9 @@ def controlled_by(obj: Mapping[str, Any], uid: str) -> bool:
     return any(owner.get("uid") == uid and owner.get("controller") for owner in owners)
 
 
-async def observe(cluster: Cluster, namespace: str, labels: str, kinds: Sequence[Kind] = CHILDREN) -> dict[Identity, Object]:
+async def observe(
+    cluster: Cluster, namespace: str, labels: str, kinds: Sequence[Kind] = CHILDREN
+) -> dict[Identity, Object]:
     """Every child there is. labels: the selector that ours have in common."""
     found: dict[Identity, Object] = {}
     for kind in kinds:

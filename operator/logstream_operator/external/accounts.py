@@ -89,10 +89,8 @@ async def _ensure(connection: "asyncpg.Connection[asyncpg.Record]", name: str, p
         await _execute(connection, f"CREATE ROLE %I {rights} PASSWORD %L", name, verifier)
         made = True
     else:
-        await _execute(connection, f"ALTER ROLE %I {'LOGIN'} PASSWORD %L", name, verifier)
-    owner = await connection.fetchval(
-        "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = $1", name
-    )
+        await _execute(connection, "ALTER ROLE %I LOGIN PASSWORD %L", name, verifier)
+    owner = await connection.fetchval("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = $1", name)
     if owner is None:
         if not await connection.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
             # Who is no superuser must be a member of the role that a database is made for.
@@ -186,7 +184,7 @@ async def _connect(administrator: Administrator) -> "asyncpg.Connection[asyncpg.
 async def _execute(connection: "asyncpg.Connection[asyncpg.Record]", form: str, *values: str) -> None:
     """A statement that takes no parameters: the server itself quotes `values` in it (%I: a name, %L: a text)."""
     places = ", ".join(f"${n}::text" for n in range(2, len(values) + 2))
-    statement = await connection.fetchval(f"SELECT format($1, {places})", form, *values)  # noqa: S608
+    statement = await connection.fetchval(f"SELECT format($1, {places})", form, *values)
     await connection.execute(statement)
 
 
@@ -214,5 +212,5 @@ def scram_verifier(password: str, salt: bytes | None = None) -> str:
     salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, _ROUNDS)
     client = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
     server = hmac.digest(salted, b"Server Key", "sha256")
-    encode = lambda raw: base64.b64encode(raw).decode()  # noqa: E731
-    return f"SCRAM-SHA-256${_ROUNDS}:{encode(salt)}${encode(client)}:{encode(server)}"
+    coded = [base64.b64encode(raw).decode() for raw in (salt, client, server)]
+    return f"SCRAM-SHA-256${_ROUNDS}:{coded[0]}${coded[1]}:{coded[2]}"

@@ -62,11 +62,19 @@ class Topics:
         stream = wanted.stream
         properties = config.topic(self.settings, letters=False)
         properties["retention.ms"] = str(int(wanted.retention_hours * _HOUR_MS))
-        found = await self._ensure_one(stream.topic, wanted.partitions, wanted, properties, changes, warnings)
+        found = await self._ensure_one(
+            stream.topic, wanted.partitions, wanted, properties, changes=changes, warnings=warnings
+        )
         letters = config.topic(self.settings, letters=True, retention_days=wanted.dead_letter_days)
         # A letter is on the partition of its record's number.
         await self._ensure_one(
-            stream.dead_letter_topic, found.topic.partitions, wanted, letters, changes, warnings, letters=True
+            stream.dead_letter_topic,
+            found.topic.partitions,
+            wanted,
+            letters,
+            changes=changes,
+            warnings=warnings,
+            letters=True,
         )
         if wanted.partitions is not None and wanted.partitions < found.topic.partitions:
             raise Refused(
@@ -85,9 +93,9 @@ class Topics:
         partitions: int | None,
         wanted: WantedTopics,
         properties: dict[str, str],
+        *,
         changes: list[str],
         warnings: list[str],
-        *,
         letters: bool = False,
     ) -> Description:
         replicas = wanted.replication_factor or self.settings.replication_factor

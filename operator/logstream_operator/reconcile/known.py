@@ -1,0 +1,78 @@
+"""Which resources there are, as the watchers have told: to find what depends on what. What is done is always decided
+by a fresh read."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from logstream.stream import Stream
+
+Place = tuple[str, str]
+"""Namespace and name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """stream: its identity once it was reconciled; generation and paused as of the last event."""
+
+    uid: str
+    data_plane: str
+    key_of: str = ""
+    secrets: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Of a stream, in log entries. oldest_unsaved_seconds: None while nothing waits."""
+
+    accepted: int = 0
+    stored: int = 0
+    dead_lettered: int = 0
+    lag: int = 0
+    oldest_unsaved_seconds: float | None = None
+
+
+@dataclass(slots=True)
+class Known:
+    """LogStreams and keys, by namespace and name."""
+
+    streams: dict[Place, Entry] = field(default_factory=dict)
+    keys: dict[Place, Entry] = field(default_factory=dict)
+    figures: dict[str, Figures] = field(default_factory=dict)
+    """By stream id."""
+    identities: dict[Place, Stream] = field(default_factory=dict)
+
+    def saw_stream(self, obj: Mapping[str, Any]) -> None:
+        meta, spec = obj["metadata"], obj.get("spec") or {}
+        ref = (spec.get("dataPlaneRef") or {}).get("name")
+        secrets = frozenset(
+            str(name)
+            for connection in (spec.get("connections") or {}).values()
+            if isinstance(connection, dict) and (name := (connection.get("secretRef") or {}).get("name"))
+        )
+        self.streams[meta["namespace"], meta["name"]] = Entry(meta["uid"], ref or meta["name"], secrets=secrets)
+
+    def saw_key(self, obj: Mapping[str, Any]) -> None:
+        meta, spec = obj["metadata"], obj.get("spec") or {}
+        of = (spec.get("logStreamRef") or {}).get("name", "")
+        self.keys[meta["namespace"], meta["name"]] = Entry(meta["uid"], "", key_of=of)
+
+    def lost_stream(self, place: Place) -> None:
+        self.streams.pop(place, None)
+        stream = self.identities.pop(place, None)
+        if stream is not None:
+            self.figures.pop(stream.stream_id, None)
+
+    def sharers(self, place: Place) -> Iterator[Place]:
+        """LogStreams whose data plane is the one at `place`, but for itself."""
+        namespace, name = place
+        for other, entry in self.streams.items():
+            if other[0] == namespace and entry.data_plane == name and other != place:
+                yield other
+
+    def keys_of(self, place: Place) -> Iterator[Place]:
+        """Keys of the LogStream at `place`."""
+        namespace, name = place
+        for other, entry in self.keys.items():
+            if other[0] == namespace and entry.key_of == name:
+                yield other
