@@ -109,7 +109,7 @@ async def test_metrics_may_be_kept_from_those_who_are_served() -> None:
         await web.respond(send, 200, b"{}")
 
     for has_metrics, status in ((True, 200), (False, 404)):
-        front = Front(Readiness(), metrics=has_metrics)
+        front = Front(Readiness(), details=has_metrics)
         statuses = []
         for attached in (False, True):
             if attached:
@@ -127,6 +127,18 @@ async def test_metrics_may_be_kept_from_those_who_are_served() -> None:
         if not has_metrics:
             assert set(statuses) == {404}
         assert (await ask(front, "/livez")).status == 200
+
+
+async def test_reasons_may_be_kept_from_those_who_are_served() -> None:
+    readiness = Readiness("log", "store")
+    readiness.waiting("store", "10.0.0.7: connection refused")
+    readiness.reached("log", fine)
+    front = Front(readiness, details=False)
+    answer = await ask(front)
+    assert (answer.status, answer.body["checks"]["store"]) == (503, "not ok")
+    assert answer.body["checks"]["log"] == "ok"
+    assert "10.0.0.7" not in str((await ask(front, "/api/v1/ledger")).body)
+    assert "10.0.0.7" in str((await ask(Front(readiness))).body)
 
 
 async def test_a_port_answers_before_its_application_is_there() -> None:

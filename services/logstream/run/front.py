@@ -20,10 +20,14 @@ _PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 
 
 class Probes:
-    """`/livez`, `/readyz` and `/metrics` as an ASGI application; for a port of their own, nothing else."""
+    """`/livez`, `/readyz` and `/metrics` as an ASGI application; for a port of their own, nothing else.
 
-    def __init__(self, readiness: Readiness) -> None:
+    reasons: as `Readiness.answer`.
+    """
+
+    def __init__(self, readiness: Readiness, *, reasons: bool = True) -> None:
         self.readiness = readiness
+        self._reasons = reasons
 
     async def __call__(self, scope: web.Scope, receive: web.Receive, send: web.Send) -> None:
         if scope["type"] == "websocket":
@@ -43,7 +47,7 @@ class Probes:
         elif scope["path"] == "/metrics":
             await web.respond(send, 200, exposition(), content_type=b"text/plain; version=0.0.4; charset=utf-8")
         else:
-            is_ready, body = await self.readiness.answer()
+            is_ready, body = await self.readiness.answer(reasons=self._reasons)
             headers: list[web.Header] = [] if is_ready else [(b"retry-after", b"2")]
             await web.respond(send, 200 if is_ready else 503, web.json_bytes(body), headers)
         return True
@@ -52,7 +56,8 @@ class Probes:
 class Front:
     """One port of a process. `serve` it from the start, `attach` the application when it is there.
 
-    metrics: whether they are told here, to whoever asks; they name streams and what each sends.
+    details: whether metrics, and the reasons why it is not ready, are told here to whoever asks: they name streams,
+    what each sends, and servers.
     """
 
     def __init__(
@@ -61,10 +66,10 @@ class Front:
         *,
         header_timeout: float = 10.0,
         shutdown_timeout: float = 20.0,
-        metrics: bool = True,
+        details: bool = True,
     ) -> None:
-        self._metrics = metrics
-        self._probes = Probes(readiness)
+        self._details = details
+        self._probes = Probes(readiness, reasons=details)
         self._readiness = readiness
         readiness.is_starting = True
         self._timeouts = header_timeout, shutdown_timeout
@@ -105,7 +110,7 @@ class Front:
         self._close.set()
 
     async def __call__(self, scope: web.Scope, receive: web.Receive, send: web.Send) -> None:
-        if not self._metrics and scope["type"] == "http" and scope["path"] == "/metrics":
+        if not self._details and scope["type"] == "http" and scope["path"] == "/metrics":
             await web.respond_error(send, NotFound("metrics are on the port that run.health_port names"))
             return
         if await self._probes.answer(scope, send):
@@ -113,7 +118,8 @@ class Front:
         if self._app is not None:
             await self._app(scope, receive, self._last(send) if self._readiness.is_stopping else send)
         elif scope["type"] == "http":
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in self._readiness.missing().items())
+            missing = self._readiness.missing()
+            reasons = "; ".join(f"{name}: {reason}" if self._details else name for name, reason in missing.items())
             refusal = Unavailable(f"starting; {reasons or 'almost there'}", retry_after=2)
             await web.respond_error(send, refusal, [(b"connection", b"close")])
         else:

@@ -33,7 +33,7 @@ class Process:
         certificates = None if tls.cert_file is None else Certificates(tls)
         front = Front(
             self.readiness, header_timeout=header_timeout, shutdown_timeout=self._settings.shutdown_seconds,
-            metrics=self._health is None,
+            details=self._health is None,
         )  # fmt: skip
         self._served.append((front, _listen(host, port, "requests", tls=certificates is not None), certificates))
         return front

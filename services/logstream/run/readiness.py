@@ -15,6 +15,7 @@ _KEEP_SECONDS = 0.5
 """However often and by however many it is asked, the things it depends on are asked no more often than this."""
 
 OK = "ok"
+NOT_OK = "not ok"
 
 
 class Tolerated(LogStreamError):
@@ -47,10 +48,13 @@ class Readiness:
         """What was not reached yet, with the last reason."""
         return {name: self._waiting[name] for name, check in self._checks.items() if check is None}
 
-    async def answer(self) -> tuple[bool, Mapping[str, object]]:
-        """Whether it is ready, and the body of /readyz: `{"status", "version", "checks": {name: "ok" | reason}}`."""
+    async def answer(self, *, reasons: bool = True) -> tuple[bool, Mapping[str, object]]:
+        """Whether it is ready, and the body of /readyz: `{"status", "version", "checks": {name: "ok" | reason}}`.
+
+        reasons: False says only `not ok` in their place: they name streams, topics and servers.
+        """
         found = await self._ask()
-        checks = {name: said for name, (said, _) in found.items()}
+        checks = {name: said if reasons or said == OK else NOT_OK for name, (said, _) in found.items()}
         own = "stopping" if self.is_stopping else "starting" if self.is_starting else ""
         is_ready = not own and all(good for _, good in found.values())
         if own:
