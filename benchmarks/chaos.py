@@ -304,16 +304,18 @@ class Run:
     def _drained(self) -> dict[str, int]:
         """The ledger's total once nothing is in flight any more. Raises TimeoutError."""
         deadline = time.monotonic() + PATIENCE
-        while True:
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                total: dict[str, int] = self.running.ledger(0)["total"]
+        said: object = None
+        while time.monotonic() < deadline:
+            try:
+                said = total = self.running.ledger(0)["total"]
                 if not total["in_flight"]:
                     # Something doubled may come late.
                     time.sleep(2)
                     return dict(self.running.ledger(1)["total"])
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"something is in flight for ever: {self.running.ledger(0)}")
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                said = error
             time.sleep(0.2)
+        raise TimeoutError(f"something is in flight for ever, or the ledger cannot be told: {said!r}")
 
     def _rows(self) -> Iterator[tuple[int, int, int]]:
         table = f"{self.running.stream.database}.logs"

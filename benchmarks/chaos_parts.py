@@ -281,8 +281,11 @@ class Installation:
             f"http://127.0.0.1:{self.api_ports[api]}{path}", headers={"Authorization": f"Bearer {self.key}"},
             method="POST" if post else "GET",
         )  # fmt: skip
-        with urllib.request.urlopen(request, timeout=seconds) as answer:
-            return bytes(answer.read())
+        try:
+            with urllib.request.urlopen(request, timeout=seconds) as answer:
+                return bytes(answer.read())
+        except urllib.error.HTTPError as error:
+            raise OSError(f"{path}: {error.code} {error.read(1_000)!r}") from None
 
     def ledger(self, api: int) -> dict[str, Any]:
         """GET /api/v1/ledger. Raises OSError."""
