@@ -164,6 +164,13 @@ class ApiKeys:
             raise NotFound("there is no such key", field="key_id")
         return api_key(row)
 
+    async def digests(self, stream: str) -> Mapping[str, bytes]:
+        """By id, the SHA-256 of the secrets of a stream's keys, those that were revoked included."""
+        table = schema.api_keys
+        query = select(table.c.id, table.c.digest).where(table.c.stream == stream)
+        async with self._database.read() as connection:
+            return {row.id: row.digest for row in await connection.execute(query)}
+
     async def update(
         self,
         key_id: str,
