@@ -78,8 +78,10 @@ def _run(plane: DataPlane) -> Section:
 def _kafka(plane: DataPlane) -> Section:
     kafka = plane.backends.kafka
     # Nothing of topics: they are the operator's, and a change of theirs must not roll the pods.
-    found: Section = {"security_protocol": kafka.security_protocol}
-    _put(found, "bootstrap_servers", kafka.bootstrap_servers, "kafka/bootstrap-servers")
+    found: Section = {
+        "bootstrap_servers": kafka.bootstrap_servers,
+        "security_protocol": kafka.security_protocol,
+    }
     if kafka.security_protocol.startswith("SASL"):
         found |= {"sasl_mechanism": kafka.sasl_mechanism, "username": kafka.username}
     if kafka.password is not None:

@@ -18,7 +18,7 @@ class SecretFile:
 class KafkaBackend:
     """How pods reach Kafka. ports: of bootstrap and brokers, for the NetworkPolicy; empty: any port."""
 
-    bootstrap_servers: str | SecretFile
+    bootstrap_servers: str
     security_protocol: str = "PLAINTEXT"
     sasl_mechanism: str = "SCRAM-SHA-512"
     username: str = ""

@@ -6,6 +6,7 @@ from logstream_operator.objects import config, secrets
 from logstream_operator.objects.meta import (
     CONFIG_ANNOTATION,
     HEALTH_PORT,
+    PROCESSOR,
     SECRETS_ANNOTATION,
     SERVED,
     Object,
@@ -26,6 +27,8 @@ DEFAULT_RESOURCES: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]] = {
     "api": ({"cpu": "250m", "memory": "256Mi"}, {"memory": "1Gi"}),
 }
 TMP_SIZE = "1Gi"
+USERNAME = "LOGSTREAM_KAFKA_USERNAME"
+"""In the environment of processors that KEDA scales, which reads it there; the same is in the settings file."""
 
 
 def template(plane: DataPlane, component: str, spec: Component, config_map: Object) -> Object:
@@ -75,7 +78,7 @@ def _container(plane: DataPlane, component: str, resources: Resources, mounts: l
         "imagePullPolicy": plane.pull_policy,
         "command": ["logstream"],
         "args": [component, "--config", f"{config.FOLDER}/{config.FILE}"],
-        "env": _environment(plane),
+        "env": _environment(plane, component),
         "ports": ports,
         "resources": _resources(component, resources),
         "securityContext": {
@@ -98,12 +101,23 @@ def _probe(path: str) -> Object:
     return {"httpGet": {"path": path, "port": "health", "scheme": "HTTP"}, "timeoutSeconds": 5}
 
 
-def _environment(plane: DataPlane) -> list[Object]:
+def needs_username(plane: DataPlane) -> bool:
+    """Whether KEDA signs in to Kafka as the processors do."""
+    return (
+        plane.cluster.keda
+        and plane.resource.spec.processor.autoscaling is not None
+        and plane.backends.kafka.security_protocol.startswith("SASL")
+    )
+
+
+def _environment(plane: DataPlane, component: str) -> list[Object]:
     """Never a secret: whoever sees a pod sees this."""
     found = [{"name": "HOME", "value": "/tmp"}, {"name": "PYTHONDONTWRITEBYTECODE", "value": "1"}]  # noqa: S108
     accounts = plane.backends.postgres
     if accounts.ca is not None and isinstance(accounts.url, SecretFile):
         found.append({"name": "PGSSLROOTCERT", "value": secrets.path("postgres/ca")})
+    if component == PROCESSOR and needs_username(plane):
+        found.append({"name": USERNAME, "value": plane.backends.kafka.username})
     return found
 
 

@@ -18,8 +18,6 @@ def path(name: str) -> str:
 
 def kafka_files(plane: DataPlane) -> Iterator[Named]:
     kafka = plane.backends.kafka
-    if isinstance(kafka.bootstrap_servers, SecretFile):
-        yield "kafka/bootstrap-servers", kafka.bootstrap_servers
     yield from _given("kafka", password=kafka.password, ca=kafka.ca, certificate=kafka.certificate, key=kafka.key)
 
 

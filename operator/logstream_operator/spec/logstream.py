@@ -197,7 +197,7 @@ class LogStreamSpec(Part):
     collector: Collector = Field(default_factory=Collector, description="The pods that take logs.")
     processor: Processor = Field(default_factory=Processor, description="The pods that store logs.")
     api: Api = Field(default_factory=Api, description="The pods that search and tail logs.")
-    ingest: Ingest = Field(  # type: ignore[valid-type]
+    ingest: Ingest = Field(
         default_factory=Ingest,
         description="What one request may hold. What exceeds a limit is refused by name, or truncated with a mark. "
         "Holds for all LogStreams that share the pods.",

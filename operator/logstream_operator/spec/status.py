@@ -2,14 +2,14 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, JsonValue, StringConstraints
 
 from logstream_operator.spec.part import Part
 
 Short = Annotated[str, StringConstraints(max_length=1024)]
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 MAX_MESSAGE = 4096
-_CONDITIONS = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
+_CONDITIONS: dict[str, JsonValue] = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
 
 
 class Condition(Part):
