@@ -50,13 +50,16 @@ INGRESS = Kind("networking.k8s.io/v1", "Ingress", "ingresses")
 ENDPOINT_SLICE = Kind("discovery.k8s.io/v1", "EndpointSlice", "endpointslices")
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 SCALED_OBJECT = Kind("keda.sh/v1alpha1", "ScaledObject", "scaledobjects", optional=True)
+TRIGGER_AUTHENTICATION = Kind(
+    "keda.sh/v1alpha1", "TriggerAuthentication", "triggerauthentications", optional=True
+)
 SERVICE_MONITOR = Kind("monitoring.coreos.com/v1", "ServiceMonitor", "servicemonitors", optional=True)
 PROMETHEUS_RULE = Kind("monitoring.coreos.com/v1", "PrometheusRule", "prometheusrules", optional=True)
 HTTP_ROUTE = Kind("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes", optional=True)
 
 CHILDREN: tuple[Kind, ...] = (
     SERVICE_ACCOUNT, CONFIG_MAP, SERVICE, DEPLOYMENT, PDB, HPA, NETWORK_POLICY, INGRESS,
-    SCALED_OBJECT, SERVICE_MONITOR, PROMETHEUS_RULE, HTTP_ROUTE,
+    TRIGGER_AUTHENTICATION, SCALED_OBJECT, SERVICE_MONITOR, PROMETHEUS_RULE, HTTP_ROUTE,
 )  # fmt: skip
 """What a LogStream may have, but for Secrets, which are looked up one by one, by name."""
 
