@@ -31,7 +31,7 @@ What the operator may do, and nothing more: a test compares this with the reques
   verbs: [list, watch, create, patch, delete]
 # Of APIs that may be there.
 - apiGroups: [keda.sh]
-  resources: [scaledobjects]
+  resources: [scaledobjects, triggerauthentications]
   verbs: [list, watch, create, patch, delete]
 - apiGroups: [monitoring.coreos.com]
   resources: [servicemonitors, prometheusrules]
