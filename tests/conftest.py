@@ -1,14 +1,17 @@
 """Fixtures of all tests."""
 
+import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from logstream.errors import StartupError
+from tests.support.cluster import Cluster, ForeignCluster, programs
 from tests.support.engine import EngineProcess
 from tests.support.kafka import ForeignKafka, Kafka
 from tests.support.postgres import ForeignPostgres, Postgres
@@ -22,6 +25,26 @@ def pytest_configure() -> None:
     # How long an example takes says more about what else the machine does.
     settings.register_profile("logstream", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("logstream")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build the control plane of Kubernetes before the tests that need it: the first time it takes minutes, which no
+    test has."""
+    wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    if session.config.option.collectonly or not {"cluster_session", "own_cluster"} & wanted:
+        return
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+
+    def tell(line: str) -> None:
+        if terminal is not None:
+            terminal.write_line(line)
+            terminal.flush()
+
+    # Who cannot have it hears why from the tests that ask for it.
+    with contextlib.suppress(StartupError):
+        if "LOGSTREAM_TEST_KUBECONFIG" not in os.environ:
+            programs.control_plane(tell)
+        programs.helm(tell)
 
 
 @pytest.fixture(scope="session")
@@ -134,6 +157,62 @@ def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster | ForeignCluster]:
+    """What `cluster` gives to each test; ask for that one."""
+    folder = tmp_path_factory.mktemp("cluster")
+    given = os.environ.get("LOGSTREAM_TEST_KUBECONFIG")
+    try:
+        cluster = ForeignCluster(Path(given), folder) if given else Cluster(folder)
+    except StartupError as error:
+        _cannot_have("Kubernetes API server", error)
+    try:
+        cluster.ensure_running()
+        yield cluster
+    finally:
+        if isinstance(cluster, Cluster):
+            cluster.stop()
+
+
+@pytest.fixture
+def cluster(cluster_session: Cluster | ForeignCluster) -> Cluster | ForeignCluster:
+    """A real API server with controllers and without nodes, one for the whole run: work in a `namespace`. A test that
+    kills or freezes it makes one of its own (`own_cluster`)."""
+    cluster_session.ensure_running()
+    return cluster_session
+
+
+@pytest.fixture(scope="module")
+def own_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A control plane of this module alone, which its tests may stop, kill and freeze."""
+    try:
+        cluster = Cluster(tmp_path_factory.mktemp("own-cluster"))
+    except StartupError as error:
+        _cannot_have("Kubernetes API server", error)
+    try:
+        yield cluster.start()
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture
+def namespace(cluster: Cluster | ForeignCluster) -> Iterator[str]:
+    """A fresh namespace in `cluster`; nobody waits until it is gone."""
+    name = cluster.create_namespace()
+    yield name
+    cluster.delete_namespace(name)
+
+
+@pytest.fixture
+def helm(cluster: Cluster | ForeignCluster) -> Callable[..., str]:
+    """Helm on `cluster`: `helm("install", …)` returns its standard output."""
+    try:
+        programs.helm()
+    except StartupError as error:
+        _cannot_have("Helm", error)
+    return cluster.helm
 
 
 def _cannot_have(what: str, error: StartupError) -> NoReturn:

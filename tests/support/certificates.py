@@ -37,11 +37,15 @@ class Authority:
         self.ca_file = folder / "ca.pem"
         self.ca_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name: str, *, client: bool = False, days: int = 2) -> Pair:
-        """A certificate for 127.0.0.1, ::1 and localhost whose common name is `name`."""
+    def issue(self, name: str, *, client: bool = False, days: int = 2, group: str | None = None) -> Pair:
+        """A certificate for 127.0.0.1, ::1 and localhost whose common name is `name`.
+
+        group: the organization, which is what Kubernetes takes for a user's group.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         usage = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        organization = [] if group is None else [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group)]
+        subject = x509.Name([*organization, x509.NameAttribute(NameOID.COMMON_NAME, name)])
         addresses = [x509.IPAddress(ipaddress.ip_address(address)) for address in ("127.0.0.1", "::1")]
         certificate = (
             _builder(subject, self._name, key.public_key(), days=days)
