@@ -19,7 +19,7 @@ PATIENCE = 2.0
 
 
 def renewed() -> float:
-    return REGISTRY.get_sample_value("logstream_bus_readers_renewed_total") or 0.0
+    return REGISTRY.get_sample_value("logstream_bus_clients_renewed_total", {"client": "reader"}) or 0.0
 
 
 def hush(fetcher: Fetcher, place: tuple[str, int]) -> None:
@@ -59,7 +59,7 @@ async def test_a_silent_reader_of_the_log_is_made_anew(kafka: Kafka, follows: bo
         if follows:
             await bus.publish(topic, header(), b"", partition=1)
             assert [m.offset for m in await read_known(bus, topic, 1, 4, max_bytes=MIB)] == [4]
-            assert reader._left[0].ended
+            await eventually(lambda: reader._left[0].ended)
 
 
 async def test_a_silent_reader_of_a_member_is_made_anew(kafka: Kafka) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -20,9 +21,11 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
+from logstream import metrics
 from logstream.bus.kafka import config
 from logstream.bus.kafka.faults import MOMENTARY, Faults, error_of, started
 from logstream.bus.kafka.positions import Positions
+from logstream.bus.kafka.stranded import Stranded
 from logstream.bus.protocol import Committed, Offsets, Topic
 from logstream.errors import BusUnavailable, NotFound
 from logstream.logs import get_logger
@@ -62,9 +65,24 @@ class Admin:
         self._settings = settings
         self._faults = faults
         self._timeout = settings.request_timeout_seconds
-        self._client: AdminClient = started(AdminClient, config.client(settings, on_error=faults.note))
-        self._positions = Positions(settings, faults)
         self._log = get_logger("bus")
+        self._client, self._stranded = self._start()
+        self._renewing = threading.Lock()
+        self._positions = Positions(settings, faults)
+
+    def _start(self) -> tuple[AdminClient, Stranded]:
+        stranded = Stranded()
+        properties = config.client(self._settings, on_error=self._faults.note) | stranded.properties
+        return started(AdminClient, properties), stranded
+
+    def _look(self) -> None:
+        """Another client when this one lost the brokers. Not in the event loop: letting go of one takes time."""
+        with self._renewing:
+            self._client.poll(0)
+            if self._stranded.is_so:
+                self._log.error("kafka_admin_made_anew", reason="lost every broker")
+                metrics.BUS_CLIENTS_RENEWED.labels("admin").inc()
+                self._client, self._stranded = self._start()
 
     async def _ask(self, what: str, question: Callable[[], "Mapping[Any, Future[Any]]"]) -> list[Any]:
         """The answers, in the order of the question's futures. Raises what `Faults.map` says."""
@@ -72,6 +90,7 @@ class Admin:
         while True:
             try:
                 # The call itself may wait for a connection's lock.
+                await asyncio.to_thread(self._look)
                 futures = await asyncio.to_thread(question)
                 async with asyncio.timeout(self._timeout + 1.0):
                     answers = [await asyncio.wrap_future(future) for future in futures.values()]

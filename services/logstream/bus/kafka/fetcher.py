@@ -204,7 +204,7 @@ class Fetcher:
                 self._pump.seek_soon(cursor.place, cursor.next, cursor.epoch)
         old.abandon()
         self._left = [*(pump for pump in self._left if not pump.ended), old]
-        metrics.BUS_READERS_RENEWED.inc()
+        metrics.BUS_CLIENTS_RENEWED.labels("reader").inc()
         self._log.error(
             "kafka_reader_made_anew", silent=[f"{topic}/{partition}" for topic, partition in silent],
             partitions=len(self._cursors), stuck=old.stuck,

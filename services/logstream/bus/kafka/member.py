@@ -13,10 +13,12 @@ from typing import Any
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 
+from logstream import metrics
 from logstream.bus.kafka import config
 from logstream.bus.kafka.admin import Admin
 from logstream.bus.kafka.faults import Faults, error_of, started
 from logstream.bus.kafka.fetcher import Fetcher
+from logstream.bus.kafka.stranded import Stranded
 from logstream.bus.kafka.tails import read_at
 from logstream.bus.protocol import Committed, Journal, Message, RebalanceListener, Settled, Topic
 from logstream.errors import BusUnavailable, Conflict, Fenced, LogStreamError, NotFound
@@ -62,14 +64,20 @@ class Member:
         self._log = get_logger("bus").bind(topic=topic.name)
         self._fetcher = Fetcher(settings, faults, admin, buffer_bytes=settings.read_buffer_bytes)
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._consumer: Consumer = started(
-            Consumer, config.client(settings, on_error=faults.note) | config.member(settings, group)
-        )
-        self._consumer.subscribe(
-            [topic.name], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
-        )  # fmt: skip
+        self._consumer, self._stranded = self._start()
         self._thread = threading.Thread(target=self._run, name="kafka-member", daemon=True)
         self._thread.start()
+
+    def _start(self) -> tuple[Consumer, Stranded]:
+        stranded = Stranded()
+        properties = config.client(self._settings, on_error=self._faults.note)
+        consumer: Consumer = started(
+            Consumer, properties | config.member(self._settings, self._group) | stranded.properties
+        )
+        consumer.subscribe(
+            [self._topic.name], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
+        )  # fmt: skip
+        return consumer, stranded
 
     @property
     def topic(self) -> Topic:
@@ -85,6 +93,8 @@ class Member:
             try:
                 self._obey(_POLL_SECONDS)
                 message = self._consumer.poll(0)
+                if self._stranded.is_so:
+                    self._renew()
             except (KafkaException, RuntimeError) as error:
                 if not self._stop:
                     self._log.warning("kafka_group_fault", error=str(error))
@@ -92,6 +102,17 @@ class Member:
             fault = message.error() if message is not None else None
             if fault is not None:
                 self._log.warning("kafka_group_fault", reason=fault.name(), error=fault.str())
+
+    def _renew(self) -> None:
+        """Join the group again with another consumer: this one lost the brokers, and the group us."""
+        self._log.error("kafka_member_made_anew", reason="lost every broker")
+        metrics.BUS_CLIENTS_RENEWED.labels("member").inc()
+        # Commits that still come must fail: those of one that is not in the group yet would be fenced by nothing.
+        self._wait_for(self._give(set(self._owned), lost=True))
+        old = self._consumer
+        self._consumer, self._stranded = self._start()
+        # It may take its time, and tells us nothing any more.
+        threading.Thread(target=old.close, name="kafka-member-end", daemon=True).start()
 
     def _obey(self, wait: float) -> None:
         """Do what was asked for, and wait for the first of it."""
@@ -104,6 +125,8 @@ class Member:
             return
 
     def _assigned(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        if consumer is not self._consumer:
+            return
         if partitions:
             # A position is needed to be assigned; paused, nothing is read there.
             consumer.incremental_assign([TopicPartition(p.topic, p.partition, OFFSET_END) for p in partitions])
@@ -111,11 +134,13 @@ class Member:
         self._wait_for(self._take({p.partition for p in partitions}))
 
     def _revoked(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
-        self._wait_for(self._give({p.partition for p in partitions}, lost=False))
+        if consumer is self._consumer:
+            self._wait_for(self._give({p.partition for p in partitions}, lost=False))
         consumer.incremental_unassign(list(partitions))
 
     def _lost(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
-        self._wait_for(self._give({p.partition for p in partitions}, lost=True))
+        if consumer is self._consumer:
+            self._wait_for(self._give({p.partition for p in partitions}, lost=True))
         consumer.incremental_unassign(list(partitions))
 
     def _wait_for(self, coroutine: Any) -> None:

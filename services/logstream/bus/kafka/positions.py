@@ -25,9 +25,13 @@ _THREADS = 4
 
 @dataclass(slots=True)
 class _Group:
-    """lock: librdkafka's binding lets one thread at a time use a consumer."""
+    """lock: librdkafka's binding lets one thread at a time use a consumer.
+
+    failed: reached nobody, perhaps for good (`stranded`): the next one that asks has another one.
+    """
 
     consumer: Consumer
+    failed: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -62,6 +66,7 @@ class Positions:
                     if error is None:
                         raise BusUnavailable(f"{what}: {failure}") from failure
                     if error.code() not in MOMENTARY or loop.time() > deadline:
+                        asked.failed = True
                         raise self._faults.map(error, what) from failure
                 except RuntimeError as failure:
                     raise BusUnavailable(f"{what}: the log is closed") from failure
@@ -77,6 +82,10 @@ class Positions:
 
     async def _group(self, group: str) -> _Group:
         found = self._groups.get(group)
+        if found is not None and found.failed:
+            del self._groups[group]
+            await self._end(found)
+            found = self._groups.get(group)
         if found is None:
             properties = config.client(self._settings, on_error=self._faults.note) | config.member(
                 self._settings, group

@@ -12,6 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from logstream import metrics
 from logstream.bus.kafka import config
 from logstream.bus.kafka.faults import Faults, error_of, started
+from logstream.bus.kafka.stranded import Stranded
 from logstream.bus.protocol import DEAD_LETTERS, Published
 from logstream.errors import BusFull, BusUnavailable, LogStreamError, TooLarge
 from logstream.logs import get_logger
@@ -47,7 +48,7 @@ class Appender:
         self._faults = faults
         self._loop = asyncio.get_running_loop()
         self._properties = config.client(settings, on_error=faults.note) | config.producer(settings)
-        self._producer: Producer = started(Producer, self._properties)
+        self._producer, self._stranded = self._start()
         self._queued_bytes = 0
         self._queued = 0
         self._idle: asyncio.Future[None] | None = None
@@ -57,6 +58,10 @@ class Appender:
         self._log = get_logger("bus")
         self._thread = threading.Thread(target=self._run, name="kafka-producer", daemon=True)
         self._thread.start()
+
+    def _start(self) -> tuple[Producer, Stranded]:
+        stranded = Stranded()
+        return started(Producer, self._properties | stranded.properties), stranded
 
     def require_room(self, size: int) -> None:
         """Raises BusFull when `size` more bytes would be too many to wait for the broker."""
@@ -111,10 +116,15 @@ class Appender:
 
         Only some ways of being told of it mark the error as fatal; others have a code for it.
         """
-        if producer is not self._producer or not (error.fatal() or error.code() == KafkaError._FATAL):
+        if error.fatal() or error.code() == KafkaError._FATAL:
+            self._replace(producer, reason=error.name(), error=error.str())
+
+    def _replace(self, producer: Producer, *, reason: str, error: str = "") -> None:
+        if producer is not self._producer:
             return
-        self._log.error("kafka_producer_replaced", reason=error.name(), error=error.str())
-        self._producer = started(Producer, self._properties)
+        self._log.error("kafka_producer_replaced", reason=reason, error=error)
+        metrics.BUS_CLIENTS_RENEWED.labels("producer").inc()
+        self._producer, self._stranded = self._start()
 
     # In librdkafka's callbacks, that is in our thread
 
@@ -138,6 +148,9 @@ class Appender:
             if error is not None:
                 with contextlib.suppress(RuntimeError):
                     self._loop.call_soon_threadsafe(self._replace_broken, producer, error)
+        if producer is self._producer and self._stranded.is_so:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(partial(self._replace, producer, reason="lost every broker"))
 
     def _delivered(self, waiting: _Waiting, error: KafkaError | None, message: Message) -> None:
         settled = _Settled(waiting, message.partition() or 0, message.offset() or 0, error)

@@ -12,6 +12,7 @@ from confluent_kafka import Message as Raw
 from logstream.bus.kafka import config
 from logstream.bus.kafka.cursor import Place
 from logstream.bus.kafka.faults import Faults, error_of, started
+from logstream.bus.kafka.stranded import Stranded
 from logstream.errors import BusUnavailable
 from logstream.logs import get_logger
 from logstream.settings import KafkaSettings
@@ -39,9 +40,12 @@ class Pump:
         self._patience = settings.request_timeout_seconds
         self._loop = asyncio.get_running_loop()
         self._log = get_logger("bus")
+        self._stranded = Stranded()
         self._consumer: Consumer = started(
             Consumer,
-            config.client(settings, on_error=faults.note) | config.reader(settings, buffer_bytes=buffer_bytes),
+            config.client(settings, on_error=faults.note)
+            | config.reader(settings, buffer_bytes=buffer_bytes)
+            | self._stranded.properties,
         )
         self._epochs: dict[Place, int] = {}
         """The thread's: what was read before a seek is told from what is read after it."""
@@ -49,8 +53,7 @@ class Pump:
         self._stop = False
         self._room = threading.Event()
         self._room.set()
-        self.stuck = False
-        """Whether a command was not obeyed: then another one must take its place."""
+        self._disobeyed = False
         self._thread = threading.Thread(target=self._run, name="kafka-fetcher", daemon=True)
         self._thread.start()
 
@@ -93,7 +96,7 @@ class Pump:
                 call()
             except Exception as error:
                 failure = error
-                self.stuck = True
+                self._disobeyed = True
             self._tell(partial(settle, failure))
 
         self._commands.put(run)
@@ -102,13 +105,18 @@ class Pump:
             async with asyncio.timeout(self._patience):
                 await done
         except TimeoutError:
-            self.stuck = True
+            self._disobeyed = True
             raise self._faults.unreachable(what) from None
         except RuntimeError as failure:
             raise BusUnavailable(f"{what}: it is closed") from failure
         except KafkaException as failure:
             error = error_of(failure)
             raise (self._faults.map(error, what) if error else BusUnavailable(f"{what}: {failure}")) from failure
+
+    @property
+    def stuck(self) -> bool:
+        """Whether a command was not obeyed, or the brokers are lost: then another one must take its place."""
+        return self._disobeyed or self._stranded.is_so
 
     @property
     def ended(self) -> bool:
