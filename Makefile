@@ -39,8 +39,10 @@ up: $(UP_STAMP) ## Set up and run the platform on this machine (ARGS="--data DIR
 up-full: $(FULL_STAMP) ## The same on real servers: Kafka, Postgres, two of each service (needs Java 17 and Maven)
 	@exec $(BIN)/logstream up-full $(ARGS)
 
-test: $(STAMP) ## Set up and run all tests (ARGS="-k tail")
-	$(BIN)/python -m pytest $(ARGS)
+# Most tests wait for real servers, so there may be more processes than cores. WORKERS=0: one after another.
+WORKERS ?= 3
+test: $(STAMP) ## Set up and run all tests (ARGS="-k tail", WORKERS=0 for one after another)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(STAMP) ## Style, types and layers
 	$(BIN)/ruff check .
