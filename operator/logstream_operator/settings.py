@@ -113,7 +113,7 @@ class Settings(BaseModel):
         return self
 
 
-_SECTIONS: Mapping[str, type[_Given]] = {
+SECTIONS: Mapping[str, type[_Given]] = {
     "kafka": OperatorKafka,
     "store": OperatorStore,
     "postgres": OperatorPostgres,
@@ -127,9 +127,9 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     """Raises StartupError with everything that is wrong, and never a value."""
     environ = os.environ if environ is None else environ
     problems: list[str] = []
-    given: dict[str, dict[str, str]] = {name: {} for name in _SECTIONS}
+    given: dict[str, dict[str, str]] = {name: {} for name in SECTIONS}
     for variable, value in _values(environ, problems):
-        for section, kind in _SECTIONS.items():
+        for section, kind in SECTIONS.items():
             prefix = str(kind.model_config.get("env_prefix"))
             field = variable.removeprefix(prefix).lower()
             if variable.startswith(prefix) and field in kind.model_fields:
@@ -138,7 +138,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         else:
             problems.append(f"there is no setting {variable}")
     parts: dict[str, Any] = {}
-    for section, kind in _SECTIONS.items():
+    for section, kind in SECTIONS.items():
         if section in _OPTIONAL and not given[section]:
             continue
         try:
@@ -160,7 +160,7 @@ def _values(environ: Mapping[str, str], problems: list[str]) -> Iterator[tuple[s
     """Ours, with files read. What Kubernetes puts into a pod's environment for Services is passed over."""
     fields = {
         f"{kind.model_config.get('env_prefix')}{name}".upper()
-        for kind in _SECTIONS.values()
+        for kind in SECTIONS.values()
         for name in kind.model_fields
     }
     for variable, value in environ.items():

@@ -159,6 +159,19 @@ class Cluster:
         """Raises ClusterAway."""
         await self._ask("GET", "/version", "get", None)
 
+    async def has(self, kind: Kind) -> bool:
+        """Whether the API of an optional kind is installed."""
+        root = f"/apis/{kind.api_version}"
+        try:
+            found = await self._ask("GET", root, "get", None)
+        except Missing:
+            return False
+        return any(entry["kind"] == kind.name for entry in found["resources"])
+
+    async def credentials(self) -> tuple[Configuration, str | None]:
+        """How to reach the API server, for another client; the bearer token, fresh."""
+        return self._configuration, await self._configuration.get_api_key_with_prefix("BearerToken")
+
     async def close(self) -> None:
         """Idempotent."""
         await self._rest.close()

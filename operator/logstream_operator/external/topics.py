@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from logstream.bus.kafka import config
 from logstream.bus.kafka.admin import Admin, Description
 from logstream.bus.kafka.faults import Faults
-from logstream.bus.protocol import Offsets
+from logstream.bus.kafka.fetcher import Fetcher
+from logstream.bus.kafka.tails import read_at
+from logstream.bus.protocol import Message, Offsets
 from logstream.errors import BusUnavailable, NotFound
 from logstream.settings import KafkaSettings
 from logstream.stream import Stream
@@ -21,6 +23,7 @@ from logstream_operator.metrics import EXTERNAL_CHANGES
 
 _HOUR_MS = 3_600_000
 _APPEAR_SECONDS = 10.0
+_READ_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,8 @@ class Topics:
         self.settings = settings
         self.faults = Faults(settings.bootstrap_servers)
         self.admin = Admin(settings, self.faults)
+        self._fetcher: Fetcher | None = None
+        self._reading = asyncio.Lock()
 
     async def ensure(self, wanted: WantedTopics) -> TopicsState:
         """Make and mend both topics of a stream. Raises Refused for fewer partitions than there are."""
@@ -160,6 +165,22 @@ class Topics:
         """Of the stream's topic, by partition."""
         return await self.admin.offsets(stream.topic, range(partitions))
 
+    async def read(self, topic: str, partition: int, offset: int, *, max_bytes: int) -> Sequence[Message]:
+        """Records from `offset` on, of which there is one. Raises OffsetOutOfRange."""
+        if self._fetcher is None:
+            self._fetcher = Fetcher(self.settings, self.faults, self.admin, buffer_bytes=_READ_BYTES)
+        # One place is read at a time: what is kept of others would be memory for nothing.
+        async with self._reading:
+            return await read_at(self._fetcher, self.admin, (topic, partition), offset, max_bytes=max_bytes, wait=0.0)
+
+    async def leave(self, topic: str, partition: int) -> None:
+        """What was read there is not kept."""
+        if self._fetcher is not None:
+            async with self._reading:
+                await self._fetcher.forget((topic, partition))
+
     async def close(self) -> None:
         """Idempotent."""
+        if self._fetcher is not None:
+            await self._fetcher.close()
         await self.admin.close()

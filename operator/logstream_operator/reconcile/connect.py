@@ -157,12 +157,9 @@ async def _generated(
             if found is None:
                 await context.cluster.create(secret)
             else:
-                await context.cluster.replace(
-                    {
-                        **secret,
-                        "metadata": {**secret["metadata"], "resourceVersion": found["metadata"]["resourceVersion"]},
-                    }
-                )
+                meta = {**secret["metadata"], "resourceVersion": found["metadata"]["resourceVersion"]}
+                change = {"metadata": meta, "stringData": secret["stringData"]}
+                await context.cluster.patch(SECRET, plane.namespace, name, change)
         except Outdated:
             continue
         return new

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from logstream.settings import KafkaSettings, StoreSettings
 from logstream.stream import Stream
 
 Place = tuple[str, str]
@@ -32,6 +33,17 @@ class Figures:
     oldest_unsaved_seconds: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a stream's figures come from, as of its last reconcile."""
+
+    stream: Stream
+    kafka: KafkaSettings
+    store: StoreSettings
+    incarnation: int
+    partitions: int
+
+
 @dataclass(slots=True)
 class Known:
     """LogStreams and keys, by namespace and name."""
@@ -40,6 +52,7 @@ class Known:
     keys: dict[Place, Entry] = field(default_factory=dict)
     figures: dict[str, Figures] = field(default_factory=dict)
     """By stream id."""
+    sources: dict[Place, Source] = field(default_factory=dict)
     identities: dict[Place, Stream] = field(default_factory=dict)
 
     def saw_stream(self, obj: Mapping[str, Any]) -> None:
@@ -59,6 +72,7 @@ class Known:
 
     def lost_stream(self, place: Place) -> None:
         self.streams.pop(place, None)
+        self.sources.pop(place, None)
         stream = self.identities.pop(place, None)
         if stream is not None:
             self.figures.pop(stream.stream_id, None)

@@ -1,20 +1,22 @@
 """The status of a LogStream, written only when it says something else than before; transitions become Events."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from logstream.auth.api_keys import ApiKey
+from logstream.clock import NS_PER_SECOND
 from logstream.stream import Stream
 from logstream_operator.cluster.errors import Missing
-from logstream_operator.cluster.kinds import LOGSTREAM, Kind, Object
+from logstream_operator.cluster.kinds import API_KEY, LOGSTREAM, Kind, Object
 from logstream_operator.cluster.objects import Identity
 from logstream_operator.external.topics import TopicsState
 from logstream_operator.objects.meta import COLLECTOR, COMPONENTS, component_name, endpoints, selector
 from logstream_operator.reconcile.context import Context
 from logstream_operator.reconcile.known import Figures
 from logstream_operator.reconcile.steps import Failure, Steps
-from logstream_operator.spec import InvalidSpec, LogStream
+from logstream_operator.spec import InvalidSpec, LogStream, LogStreamAPIKey
 
 Condition = dict[str, Any]
 
@@ -184,3 +186,51 @@ async def _write(
             f": {condition['message']}" if condition["message"] else ""
         )
         await context.recorder.tell(obj, condition["reason"], note, warning=bad and condition["type"] == "Degraded")
+
+
+@dataclass(frozen=True, slots=True)
+class KeySeen:
+    """What one reconcile of a key saw. current: the key in the Secret; previous: those that still work beside it;
+    confirming: id of one that no collector lets in yet."""
+
+    resource: LogStreamAPIKey
+    current: ApiKey | None
+    previous: Sequence[ApiKey]
+    confirming: str = ""
+    expired: bool = False
+    revoked: bool = False
+
+
+async def write_key_status(context: Context, obj: Object, seen: KeySeen) -> None:
+    """Raises ClusterAway, ClusterRefused."""
+    status: dict[str, Any] = {"secretName": seen.resource.secret_name}
+    if seen.current is not None:
+        status |= {"keyId": seen.current.id, "rotatedAt": _time(seen.current.created_at)}
+        if seen.current.expires_at is not None:
+            status["expiresAt"] = _time(seen.current.expires_at)
+    if seen.previous:
+        last = max(seen.previous, key=lambda key: key.created_at)
+        status["previousKeyId"] = last.id
+        if last.expires_at is not None:
+            status["previousExpiresAt"] = _time(last.expires_at)
+    if seen.revoked:
+        ready = _condition("Ready", False, "Revoked", "spec.revoked is true: the key works no more")
+    elif seen.expired:
+        ready = _condition("Ready", False, "Expired", "spec.expiresAt has passed: set a later one to have a key again")
+    elif seen.current is None:
+        ready = _condition("Ready", False, "Confirming", "the collectors have not heard of the key yet")
+    else:
+        ready = _condition("Ready", True, "InUse", "")
+    rotating = (
+        _condition("Rotating", True, "Confirming", f"the collectors have not heard of key {seen.confirming} yet")
+        if seen.confirming
+        else _condition("Rotating", True, "Overlap", f"key {status['previousKeyId']} still works beside it")
+        if seen.previous
+        else _condition("Rotating", False, "Settled", "")
+    )
+    conditions = {"Ready": ready, "Rotating": rotating, "Degraded": _condition("Degraded", False, "AsExpected", "")}
+    await _write(context, API_KEY, obj, status, conditions)
+
+
+def _time(ns: int) -> str:
+    return datetime.fromtimestamp(ns // NS_PER_SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

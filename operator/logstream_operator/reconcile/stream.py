@@ -25,6 +25,7 @@ from logstream_operator.queue import Forgotten
 from logstream_operator.reconcile.connect import Connected, Database, connect
 from logstream_operator.reconcile.context import Context, Key, make_accounts, make_store, make_topics
 from logstream_operator.reconcile.deletion import finalize, holds_finalizer, keep_finalizer, wants_finalizer
+from logstream_operator.reconcile.known import Source
 from logstream_operator.reconcile.report import Seen, write_invalid, write_paused, write_status
 from logstream_operator.reconcile.steps import Steps
 from logstream_operator.spec import InvalidSpec, LogStream
@@ -32,6 +33,8 @@ from logstream_operator.spec import InvalidSpec, LogStream
 CONNECTIONS, ACCOUNTS, TOPIC, SCHEMA, STREAM, OBJECTS = (
     "ConnectionsReady", "AccountsReady", "TopicReady", "SchemaReady", "StreamReady", "ObjectsReady",
 )  # fmt: skip
+
+SECRETS_SECONDS = 60.0
 
 _log = get_logger("operator")
 
@@ -117,7 +120,9 @@ async def reconcile_stream(context: Context, key: Key) -> float | None:
             context.enqueue(Key("LogStreamAPIKey", *other), None)
     if work.steps.passing:
         raise Unfinished
-    return None
+    own = (found for _, found in work.plane.spec.connections if found is not None)
+    # Secrets are not watched, since nobody may list them: another password is noticed by looking.
+    return SECRETS_SECONDS if any(own) else None
 
 
 def _ask_dependents(context: Context, place: tuple[str, str]) -> None:
@@ -226,6 +231,11 @@ async def _topics(work: _Work, connected: Connected) -> None:
             )
         )
     work.notes += [("TopicChanged", change, False) for change in work.topics.changes]
+    if isinstance(connected.store, StoreSettings):
+        place = work.resource.namespace, work.resource.name
+        context.known.sources[place] = Source(
+            work.stream, settings, connected.store, work.topics.incarnation, work.topics.partitions
+        )
 
 
 async def _schema(work: _Work, connected: Connected) -> None:
