@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AwareDatetime, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, model_validator
 
 from logstream.auth.principal import Scope
 from logstream_operator.spec.duration import Duration
@@ -16,6 +16,12 @@ ScopeName = Literal["ingest", "read", "admin"]
 MIN_EVERY = timedelta(minutes=1)
 MAX_EVERY = timedelta(hours=87_600)
 _SECRET_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"  # noqa: S105 — a pattern of names
+
+
+def _once(scopes: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(scopes)) < len(scopes):
+        raise ValueError("a scope comes twice: take one away")
+    return scopes
 
 
 class LogStreamRef(Part):
@@ -81,7 +87,7 @@ class LogStreamAPIKeySpec(Part):
     ]
 
     log_stream_ref: LogStreamRef = Field(description="The LogStream that the key belongs to. It cannot change.")
-    scopes: Annotated[tuple[ScopeName, ...], Field(min_length=1, max_length=3)] = Field(
+    scopes: Annotated[tuple[ScopeName, ...], Field(min_length=1, max_length=3), AfterValidator(_once)] = Field(
         ("ingest",),
         description="What the key may do. ingest: send; read: search and tail; admin: change the stream's retention, "
         "its dead letters and its keys.",

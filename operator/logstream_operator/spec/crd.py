@@ -130,7 +130,8 @@ def _definition(
         "plural": plural,
         "singular": plural.removesuffix("s"),
         "shortNames": short,
-        "categories": ["logstream"],
+        # Not "logstream": a category goes before a name, and `kubectl get logstream web` would mean both kinds.
+        "categories": ["logstream-all"],
     }
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
