@@ -1,4 +1,4 @@
-"""`python -m logstream_operator.spec.crd [--check] FOLDER`: the CustomResourceDefinitions, made from the models.
+"""`python -m logstream_operator.spec.crd [--check] FOLDER…`: the CustomResourceDefinitions, made from the models.
 
 One version is served now. The next one gets models of its own and is added to `versions`, with `storage: false` until
 what is stored was converted; both are then served beside each other.
@@ -20,9 +20,7 @@ from logstream_operator.spec.part import Rules
 from logstream_operator.spec.schema import Schema, structural, without_defaults
 from logstream_operator.spec.status import LogStreamAPIKeyStatus, LogStreamStatus
 
-_HEADER = (
-    "# Made by `python -m logstream_operator.spec.crd crds`; change the models in logstream_operator/spec instead.\n"
-)
+_HEADER = "# Made from the models in logstream_operator/spec; change those, then: python -m logstream_operator.spec.crd crds\n"
 
 
 def _column(name: str, path: str, kind: str = "string", *, wide: bool = False, description: str) -> dict[str, Any]:
@@ -164,18 +162,16 @@ def files() -> dict[str, str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """1 with --check, when a file is not what the models make."""
     parser = argparse.ArgumentParser(prog="python -m logstream_operator.spec.crd", description=__doc__)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER")
     parser.add_argument("--check", action="store_true", help="Write nothing.")
     given = parser.parse_args(arguments)
     stale = False
-    for name, wanted in files().items():
-        path: Path = given.folder / name
-        if given.check:
-            if not path.is_file() or path.read_text() != wanted:
-                sys.stderr.write(f"{path} is not what the models make\n")
-                stale = True
-        else:
+    for path, wanted in ((folder / name, wanted) for folder in given.folders for name, wanted in files().items()):
+        if not given.check:
             path.write_text(wanted)
+        elif not path.is_file() or path.read_text() != wanted:
+            sys.stderr.write(f"{path} is not what the models make\n")
+            stale = True
     return int(stale)
 
 
