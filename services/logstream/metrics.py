@@ -29,6 +29,9 @@ INGEST_PENDING_BYTES = Gauge(
 BUS_APPEND_SECONDS = Histogram("logstream_bus_append_seconds", "One group commit of the log.", buckets=_SECONDS)
 BUS_APPENDED_BYTES = Counter("logstream_bus_appended_bytes", "Bytes appended to the log.", ["topic"])
 BUS_BYTES = Gauge("logstream_bus_bytes", "Bytes kept in the log.", ["topic"])
+BUS_UNREADABLE = Counter(
+    "logstream_bus_unreadable_offsets", "Offsets passed over by a reader: damaged on the brokers' disks.", ["topic"]
+)
 BUS_CLIENTS_RENEWED = Counter(
     "logstream_bus_clients_renewed",
     "Clients of Kafka made anew: lost every broker for good, broken, or gave nothing of records that were there.",

@@ -6,15 +6,18 @@ import uuid
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 from tests.support.kafka import Kafka
 
 from logstream.bus.header import Header, Segment, decode
 from logstream.bus.kafka import KafkaBus
+from logstream.bus.known import read_known
 from logstream.bus.protocol import Message
 from logstream.clock import SystemClock
 from logstream.errors import BusUnavailable
 from logstream.settings import MIB, KafkaSettings
 
+HEADER = Header(1, 1, 1, 1, (Segment("key1", 1),))
 _LENGTH = struct.Struct(">qi")
 _CRC_AT, _CHECKED_FROM, _RECORDS_FROM = 17, 21, 61
 """In a batch (KIP-98): the checksum, what it covers, the compressed records."""
@@ -42,26 +45,30 @@ def damage(segment: Path, offset: int, *, checked: bool) -> None:
     segment.write_bytes(data)
 
 
-@pytest.mark.parametrize("checked", [True, False], ids=["compression", "checksum"])
-async def test_a_damaged_batch_is_told_and_its_neighbours_are_read(own_kafka: Kafka, checked: bool) -> None:
+async def with_damage(kafka: Kafka, offset: int, *, checked: bool) -> tuple[KafkaSettings, str]:
+    """A topic of five records, one of which is spoilt."""
     topic = f"logstream.it-{uuid.uuid4().hex[:12]}"
     settings = KafkaSettings(
-        bootstrap_servers=own_kafka.bootstrap, replication_factor=1, min_insync_replicas=1,
+        bootstrap_servers=kafka.bootstrap, replication_factor=1, min_insync_replicas=1,
         session_timeout_seconds=6, request_timeout_seconds=5, delivery_timeout_seconds=4,
     )  # fmt: skip
-    header = Header(1, 1, 1, 1, (Segment("key1", 1),))
     bus = await KafkaBus.open(settings, SystemClock())
     try:
         await bus.create_topic(topic, partitions=1)
         for number in range(5):
-            await bus.publish(topic, header, b"%d" % number * 500)
+            await bus.publish(topic, HEADER, b"%d" % number * 500)
     finally:
         await bus.close()
-    await asyncio.to_thread(own_kafka.stop)
-    [segment] = own_kafka._log.parent.rglob(f"{topic}-0/*.log")
-    damage(segment, 2, checked=checked)
-    await asyncio.to_thread(own_kafka.start)
+    await asyncio.to_thread(kafka.stop)
+    [segment] = kafka._log.parent.rglob(f"{topic}-0/*.log")
+    damage(segment, offset, checked=checked)
+    await asyncio.to_thread(kafka.start)
+    return settings, topic
 
+
+@pytest.mark.parametrize("checked", [True, False], ids=["compression", "checksum"])
+async def test_a_damaged_batch_is_told_and_its_neighbours_are_read(own_kafka: Kafka, checked: bool) -> None:
+    settings, topic = await with_damage(own_kafka, 2, checked=checked)
     bus = await KafkaBus.open(settings, SystemClock())
     try:
         found: list[Message] = []
@@ -76,5 +83,21 @@ async def test_a_damaged_batch_is_told_and_its_neighbours_are_read(own_kafka: Ka
                 at = found[-1].offset + 1 if found else 0
         assert [m.offset for m in found] == [0, 1, 3, 4]
         assert decode(found[2].value)[1] == b"3" * 500
+    finally:
+        await bus.close()
+
+
+async def test_a_damaged_batch_at_the_end_is_told_and_does_not_stop_who_reads_up_to_it(own_kafka: Kafka) -> None:
+    settings, topic = await with_damage(own_kafka, 4, checked=True)
+    bus = await KafkaBus.open(settings, SystemClock())
+    try:
+        found = list(await read_known(bus, topic, 0, 3, max_bytes=MIB))
+        if len(found) == 1:
+            found += await read_known(bus, topic, 0, 4, max_bytes=MIB)
+        assert [(m.offset, bool(m.value)) for m in found] == [(3, True), (4, False)]
+        assert REGISTRY.get_sample_value("logstream_bus_unreadable_offsets_total", {"topic": topic}) == 1
+        # What comes later is read where it lies.
+        assert (await bus.publish(topic, HEADER, b"5")).offset == 5
+        assert [m.offset for m in await read_known(bus, topic, 0, 5, max_bytes=MIB)] == [5]
     finally:
         await bus.close()

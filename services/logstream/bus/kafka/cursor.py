@@ -17,10 +17,14 @@ class Gone(LogStreamError):
 
 
 class Cursor:
-    """One partition being read. `records` are consecutive and end before `next`, the offset to come."""
+    """One partition being read. `records` are consecutive and end before `next`, the offset to come.
+
+    passed: the last offset that could not be read, -1 for none.
+    """
 
     __slots__ = (
-        "bytes", "damaged", "epoch", "fault", "gaps", "grown", "keep", "next", "paused", "place", "records", "used_at",
+        "bytes", "damaged", "epoch", "fault", "gaps", "grown", "keep", "next", "passed", "paused", "place", "records",
+        "used_at",
     )  # fmt: skip
 
     def __init__(self, place: Place, offset: int, keep: bool) -> None:
@@ -32,6 +36,7 @@ class Cursor:
         self.paused = False
         self.epoch = 0
         self.damaged = 0
+        self.passed = -1
         self.gaps = 0
         self.fault: LogStreamError | None = None
         self.grown: asyncio.Future[None] | None = None

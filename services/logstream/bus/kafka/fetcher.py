@@ -37,8 +37,8 @@ class Fetcher:
 
     buffer_bytes: of all cursors together; as much again may lie in librdkafka, and one record more.
     keep: cursors keep their newest records for other readers and forget the oldest ones, and are never paused.
-    fill: offsets without a record at the end of a partition are told by a record of no bytes at the last of them, for
-    readers that read up to an end they were told. Others see that the cursor's `next` went on.
+    fill: offsets at the end of a partition that have no record, or none that can be read, are told by a record of no
+    bytes at the last of them, for readers that read up to an end they were told. Others see that `next` went on.
     """
 
     def __init__(
@@ -242,11 +242,8 @@ class Fetcher:
     def _fail(self, cursor: Cursor, error: KafkaError, offset: int | None) -> None:
         topic, partition = cursor.place
         if error.code() in (KafkaError._PARTITION_EOF,):
-            if offset is not None and offset > cursor.next:
-                self._gap(cursor, offset)
-                if self._fill:
-                    cursor.records.append(Message(partition, offset - 1, b""))
-                cursor.next = offset
+            if offset is not None:
+                self._reach_end(cursor, offset)
             return
         if error.code() in _DAMAGED:
             self._pass_over(cursor, error)
@@ -259,6 +256,16 @@ class Fetcher:
             cursor.fault = Gone(f"offset {cursor.next} of {topic!r}/{partition} is not there")
             return
         cursor.fault = self._faults.map(error, f"reading {topic!r}/{partition}")
+
+    def _reach_end(self, cursor: Cursor, end: int) -> None:
+        if end > cursor.next:
+            self._gap(cursor, end)
+            cursor.next = end
+        elif end != cursor.next or cursor.passed != end - 1:
+            return
+        cursor.passed = -1
+        if self._fill:
+            cursor.records.append(Message(cursor.place[1], end - 1, b""))
 
     def _gap(self, cursor: Cursor, end: int) -> None:
         """Nothing lies from the cursor's next offset to `end`. Told once: a compacted topic is full of that."""
@@ -282,6 +289,8 @@ class Fetcher:
             "record_cannot_be_read", topic=topic, partition=partition, offset=cursor.next, reason=error.name(),
             error=error.str(),
         )  # fmt: skip
+        metrics.BUS_UNREADABLE.labels(topic).inc()
+        cursor.passed = cursor.next
         cursor.next += 1
         cursor.epoch = self._next_epoch()
         self._pump.seek_soon(cursor.place, cursor.next, cursor.epoch)
