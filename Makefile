@@ -7,7 +7,7 @@ UP_STAMP := $(VENV)/.installed-server
 FULL_STAMP := $(VENV)/.installed-full
 
 .DEFAULT_GOAL := help
-.PHONY: help install up up-full test lint format clean
+.PHONY: help install up up-full test cluster lint format clean
 
 help: ## Show this help
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[36m%-18s\033[0m %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ up-full: $(FULL_STAMP) ## The same on real servers: Kafka, Postgres, two of each
 WORKERS ?= 3
 test: $(STAMP) ## Set up and run all tests (ARGS="-k tail", WORKERS=0 for one after another)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+cluster: $(STAMP) ## Run the tests' Kubernetes API server, without nodes, to look at (needs Go 1.24; Ctrl-C ends it)
+	@exec $(BIN)/python -m tests.support.cluster
 
 lint: $(STAMP) ## Style, types and layers
 	$(BIN)/ruff check .

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from logstream.errors import StartupError
+from logstream.standalone.full.death import die_with
 from logstream.standalone.full.fetch import CACHE_VARIABLE, cache_folder
 
 COMPONENTS = (
@@ -40,23 +41,24 @@ _HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True, slots=True)
-class _Module:
-    """A folder with go.mod and go.sum. package: what to build in it; variables: what to set in it, by -ldflags."""
+class Module:
+    """`folder` has go.mod and go.sum, and what it pins `requirement` to is the version.
+
+    package: what to build; variables: what to set in it, by -ldflags; also: further names of the program.
+    """
 
     name: str
+    folder: Path
     requirement: str
     package: str
     variables: Mapping[str, str]
     also: Sequence[str] = ()
 
     @property
-    def folder(self) -> Path:
-        return _HERE / self.name
-
-    @property
     def version(self) -> str:
         """As go.mod pins it, such as v1.34.4."""
-        found = re.search(rf"^\s*(?:require )?{re.escape(self.requirement)} (v\S+)", _text(self.folder), re.MULTILINE)
+        text = (self.folder / "go.mod").read_text()
+        found = re.search(rf"^\s*(?:require )?{re.escape(self.requirement)} (v\S+)", text, re.MULTILINE)
         assert found is not None, f"go.mod of {self.name} does not require {self.requirement}"
         return found[1]
 
@@ -69,8 +71,9 @@ class _Module:
         return cache_folder() / f"{self.name}-{self.version}-{digest.hexdigest()[:12]}"
 
 
-_KUBERNETES = _Module(
+KUBERNETES = Module(
     "kubernetes",
+    _HERE / "kubernetes",
     "k8s.io/kubernetes",
     ".",
     {
@@ -80,8 +83,12 @@ _KUBERNETES = _Module(
     },
     also=COMPONENTS,
 )
-_HELM = _Module(
-    "helm", "helm.sh/helm/v3", "helm.sh/helm/v3/cmd/helm", {"helm.sh/helm/v3/internal/version.version": "{version}"}
+HELM = Module(
+    "helm",
+    _HERE / "helm",
+    "helm.sh/helm/v3",
+    "helm.sh/helm/v3/cmd/helm",
+    {"helm.sh/helm/v3/internal/version.version": "{version}"},
 )
 
 
@@ -93,19 +100,23 @@ def control_plane(tell: Tell | None = None) -> Path:
     needed = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
     if (assets := os.environ.get("KUBEBUILDER_ASSETS")) and all((Path(assets) / name).exists() for name in needed):
         return Path(assets)
-    return _build(_KUBERNETES, tell)
+    return build(KUBERNETES, tell)
 
 
 def helm(tell: Tell | None = None) -> Path:
     """Helm 3: the one on the PATH when it is as new as the pinned one, else built. Raises StartupError."""
     if found := shutil.which("helm"):
         done = subprocess.run([found, "version", "--short"], capture_output=True, text=True, check=False)
-        if re.match(r"v3\.", done.stdout) and _numbers(done.stdout) >= _numbers(_HELM.version):
+        if re.match(r"v3\.", done.stdout) and _numbers(done.stdout) >= _numbers(HELM.version):
             return Path(found)
-    return _build(_HELM, tell) / "helm"
+    return build(HELM, tell) / "helm"
 
 
-def _build(module: _Module, tell: Tell | None) -> Path:
+def build(module: Module, tell: Tell | None) -> Path:
+    """The folder in the cache with the module's program, built when it is not there. Raises StartupError.
+
+    Two processes that ask at once do no harm: one waits for the other.
+    """
     built = module.built
     try:
         if built.exists():
@@ -122,8 +133,8 @@ def _build(module: _Module, tell: Tell | None) -> Path:
     return built
 
 
-def _build_into(built: Path, module: _Module, tell: Tell) -> None:
-    go = _go()
+def _build_into(built: Path, module: Module, tell: Tell) -> None:
+    toolchain = go()
     environment = {**os.environ, "GOWORK": "off", "GOFLAGS": "-mod=readonly -buildvcs=false -trimpath"}
     major, minor = _numbers(module.version)[:2]
     flags = " ".join(
@@ -131,11 +142,22 @@ def _build_into(built: Path, module: _Module, tell: Tell) -> None:
         for name, value in module.variables.items()
     )
     tell(f"{module.name} {module.version}: looking for its modules")
-    listed = _run([go, "list", "-deps", module.package], module, environment)
+    for broken_off in built.parent.glob(f"{module.name}-*.part-*"):
+        shutil.rmtree(broken_off, ignore_errors=True)
+    listed = _run([toolchain, "list", "-deps", module.package], module, environment)
     with tempfile.TemporaryDirectory(prefix=f"{built.name}.part-", dir=built.parent) as folder:
         made = Path(folder) / "made"
         made.mkdir()
-        command = [go, "build", "-v", "-ldflags", f"-s -w {flags}", "-o", str(made / module.name), module.package]
+        command = [
+            toolchain,
+            "build",
+            "-v",
+            "-ldflags",
+            f"-s -w {flags}",
+            "-o",
+            str(made / module.name),
+            module.package,
+        ]
         _run(command, module, environment, tell=tell, packages=len(listed))
         for name in module.also:
             (made / name).symlink_to(module.name)
@@ -145,7 +167,7 @@ def _build_into(built: Path, module: _Module, tell: Tell) -> None:
 
 def _run(
     command: Sequence[str],
-    module: _Module,
+    module: Module,
     environment: Mapping[str, str],
     *,
     tell: Tell | None = None,
@@ -154,8 +176,10 @@ def _run(
     """The lines that it wrote. Raises StartupError with the last ones when it fails."""
     lines: list[str] = []
     told_at = time.monotonic()
+    waiting = os.getpid()
     with subprocess.Popen(
         ["nice", *command],
+        preexec_fn=lambda: die_with(waiting),  # noqa: PLW1509 — it calls the C library alone
         cwd=module.folder, env=environment, text=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     ) as process:  # fmt: skip
@@ -176,7 +200,7 @@ def _run(
     return lines
 
 
-def _go() -> str:
+def go() -> str:
     """The path of a Go toolchain. Raises StartupError with what to install."""
     wanted = ".".join(map(str, MIN_GO))
     found = shutil.which("go")
@@ -196,12 +220,8 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(map(int, found[0].split("."))) if found else ()
 
 
-def _text(folder: Path) -> str:
-    return (folder / "go.mod").read_text()
-
-
 @contextlib.contextmanager
-def _locked(path: Path, module: _Module, tell: Tell | None) -> Iterator[None]:
+def _locked(path: Path, module: Module, tell: Tell | None) -> Iterator[None]:
     """Held by one process at a time; let go when it ends, however it ends."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
