@@ -50,9 +50,13 @@ def template(values: Mapping[str, Any] | Path | None = None, *, release: str = "
     """What `helm template` writes for these values. Raises HelmRefused."""
     command = ["template", release, str(CHART), "--namespace", NAMESPACE, "--kube-version", KUBE_VERSION]
     if isinstance(values, Path):
-        return run(*command, "--values", str(values))
+        return _once(*command, "--values", str(values))
     sets = [f"{name}={json.dumps(value)}" for name, value in (values or {}).items()]
     return run(*command, *(word for pair in sets for word in ("--set-json", pair)))
+
+
+_once = functools.cache(run)
+"""A case is looked at by several tests, and Helm takes its time."""
 
 
 def objects(text: str) -> list[Object]:
