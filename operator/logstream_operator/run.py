@@ -36,7 +36,7 @@ from logstream_operator.reconcile.context import Context, Key
 from logstream_operator.reconcile.dispatch import reconcile
 from logstream_operator.reconcile.figures import watch_figures
 from logstream_operator.settings import Settings, load
-from logstream_operator.watch import Watch
+from logstream_operator.watch import Stopped, Watch
 
 _OPTIONAL: dict[str, Kind] = {
     "keda": SCALED_OBJECT,
@@ -170,12 +170,13 @@ async def serve(settings: Settings) -> int:
         stop = asyncio.create_task(stopping.wait(), name="stop")
         try:
             await asyncio.wait((running, stop), return_when=asyncio.FIRST_COMPLETED)
-            ended = running.done()
-            if ended and (error := running.exception()) is not None:
-                _log.error("ended", reason=_words(error))
-            elif ended:
-                _log.error("ended", reason="the Lease was lost")
-            return 1 if ended else 0
+            if not running.done():
+                return 0
+            error = running.exception()
+            if isinstance(error, BaseExceptionGroup) and error.subgroup(Stopped) is not None:
+                return 0
+            _log.error("ended", reason="the Lease was lost" if error is None else _words(error))
+            return 1
         finally:
             for task in (running, stop):
                 task.cancel()

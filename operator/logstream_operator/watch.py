@@ -25,6 +25,10 @@ _WATCHED_CHILDREN = tuple(kind for kind in CHILDREN if not kind.optional)
 _DELETED = "DELETED"
 
 
+class Stopped(Exception):
+    """Somebody asked for it."""
+
+
 class Watch:
     """namespaces: empty: the whole cluster. optional: kinds beside those that each cluster has."""
 
@@ -71,7 +75,7 @@ class Watch:
         return (LOGSTREAM, API_KEY, *self._children)
 
     async def run(self) -> None:
-        """Until it is cancelled, or kopf ends. Raises RuntimeError when it ended by itself."""
+        """Until it is cancelled. Raises Stopped after SIGTERM or SIGINT, which kopf takes to itself."""
         # It tells what each handler did, at a level that means something else here.
         logging.getLogger("kopf").setLevel(logging.WARNING)
         sampling = asyncio.create_task(self._sample(), name="samples of watchers")
@@ -86,7 +90,7 @@ class Watch:
             )
         finally:
             sampling.cancel()
-        raise RuntimeError("kopf has ended")
+        raise Stopped
 
     async def _sample(self) -> None:
         """kopf tells nobody that a watcher has died: its task is not there any more."""

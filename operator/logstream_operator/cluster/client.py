@@ -201,7 +201,7 @@ class Cluster:
                 answer = await response.read()
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise ClusterAway(
-                f"the API server at {self.host} does not answer: {error or type(error).__name__}"
+                f"the API server at {self.host} does not answer: {str(error) or type(error).__name__}"
             ) from error
         if response.status < 300:
             return cast(Object, json.loads(answer))

@@ -55,7 +55,7 @@ def read_secret(backend: str, secret: Mapping[str, Any] | None, name: str) -> Va
                 "SecretInvalid", f"{field}: {key} of Secret {name} is longer than {MAX_VALUE_BYTES} bytes", field=field
             )
         values[key] = value if key.endswith((".crt", ".key")) else value.strip()
-    missing = [key for key in REQUIRED[backend] if not values.get(key)]
+    missing = [key for key in REQUIRED.get(backend, ()) if not values.get(key)]
     if missing:
         raise Refused(
             "SecretInvalid",

@@ -20,7 +20,7 @@ from logstream_operator.cluster.kinds import API_KEY, LOGSTREAM, SECRET, Object
 from logstream_operator.external.problem import Refused, reason_of
 from logstream_operator.queue import Forgotten
 from logstream_operator.reconcile import confirm, secret
-from logstream_operator.reconcile.connect import connect
+from logstream_operator.reconcile.connect import Database, connect
 from logstream_operator.reconcile.context import Context, Key, make_accounts
 from logstream_operator.reconcile.deletion import ATTEMPTS, FINALIZER, StillThere, holds_finalizer
 from logstream_operator.reconcile.report import KeySeen, write_invalid, write_key_status
@@ -119,16 +119,27 @@ async def _bring_about(
     database = connected.database
     if isinstance(database, LogStreamError):
         raise database
+    not_ready = Refused("StreamNotReady", f"LogStream {stream.name} is not in the accounts yet: see its conditions")
     async with context.accounts.use(
-        (database.url, database.password), lambda: make_accounts(database.url, database.password, context.clock)
+        (database.url, database.password), lambda: _accounts(context, database, not_ready)
     ) as accounts:
         if not await accounts.streams.there(stream.stream()):
-            raise Refused("StreamNotReady", f"LogStream {stream.name} is not in the accounts yet: see its conditions")
+            raise not_ready
         work = _Work(context, obj, resource, plane.name, accounts, ask)
         if resource.spec.revoked:
             await _revoke(work)
             return None
         return await _renew(work, wanted(resource))
+
+
+async def _accounts(context: Context, database: Database, not_ready: Refused) -> Accounts:
+    try:
+        return await make_accounts(database.url, database.password, context.clock)
+    except Refused:
+        # The data plane's own reconcile makes database and role.
+        if database.managed is not None:
+            raise not_ready from None
+        raise
 
 
 async def _stream(context: Context, resource: LogStreamAPIKey) -> tuple[LogStream, LogStream, Object]:
