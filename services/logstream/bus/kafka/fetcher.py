@@ -207,7 +207,7 @@ class Fetcher:
         metrics.BUS_CLIENTS_RENEWED.labels("reader").inc()
         self._log.error(
             "kafka_reader_made_anew", silent=[f"{topic}/{partition}" for topic, partition in silent],
-            partitions=len(self._cursors), stuck=old.stuck,
+            partitions=len(self._cursors), reason=old.stuck or "gave nothing of what is there",
         )  # fmt: skip
 
     # In the event loop

@@ -114,9 +114,11 @@ class Pump:
             raise (self._faults.map(error, what) if error else BusUnavailable(f"{what}: {failure}")) from failure
 
     @property
-    def stuck(self) -> bool:
-        """Whether a command was not obeyed, or the brokers are lost: then another one must take its place."""
-        return self._disobeyed or self._stranded.is_so
+    def stuck(self) -> str:
+        """Why another one must take its place, "" for nothing."""
+        if self._stranded.is_so:
+            return "lost every broker"
+        return "does not obey" if self._disobeyed else ""
 
     @property
     def ended(self) -> bool:
