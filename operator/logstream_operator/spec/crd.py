@@ -20,7 +20,7 @@ from logstream_operator.spec.part import Rules
 from logstream_operator.spec.schema import Schema, structural, without_defaults
 from logstream_operator.spec.status import LogStreamAPIKeyStatus, LogStreamStatus
 
-_HEADER = "# Made from the models in logstream_operator/spec; change those, then: python -m logstream_operator.spec.crd crds\n"
+_HEADER = "# Made from the models in logstream_operator/spec: python -m logstream_operator.spec.crd FOLDER\n"
 
 
 def _column(name: str, path: str, kind: str = "string", *, wide: bool = False, description: str) -> dict[str, Any]:

@@ -1,18 +1,39 @@
 """How many pods a component has, what they may use, and what may be said about where they run."""
 
+import re
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from logstream_operator.spec.part import Part, Rules, rule
 
 MAX_REPLICAS = 500
 
+_MAX_QUANTITY = 32
 _NUMBER = r"(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))"
 # Kubernetes' own pattern of quantities, without a sign: nothing here can be negative.
 _QUANTITY = rf"^{_NUMBER}(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?{_NUMBER}))?$"
+
+
+def _check_quantity(value: str | int) -> str | int:
+    if isinstance(value, int) and value < 0:
+        raise ValueError("must not be negative")
+    if isinstance(value, str) and (len(value) > _MAX_QUANTITY or not re.fullmatch(_QUANTITY, value)):
+        raise ValueError("must be a quantity, as 500m or 2Gi")
+    return value
+
+
 Quantity = Annotated[
-    str | int, Field(json_schema_extra={"x-kubernetes-int-or-string": True, "pattern": _QUANTITY, "maxLength": 32})
+    str | int,
+    AfterValidator(_check_quantity),
+    Field(
+        json_schema_extra={
+            "x-kubernetes-int-or-string": True,
+            "pattern": _QUANTITY,
+            "maxLength": _MAX_QUANTITY,
+            "minimum": 0,
+        }
+    ),
 ]
 LabelKey = Annotated[str, StringConstraints(max_length=317)]
 LabelValue = Annotated[str, StringConstraints(max_length=63)]
