@@ -39,13 +39,6 @@ What the operator may do, and nothing more: a test compares this with the reques
 - apiGroups: [gateway.networking.k8s.io]
   resources: [httproutes]
   verbs: [list, watch, create, patch, delete]
-# Why pods are not ready; which collectors have to confirm a key.
-- apiGroups: [""]
-  resources: [pods]
-  verbs: [list]
-- apiGroups: [discovery.k8s.io]
-  resources: [endpointslices]
-  verbs: [list]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create]
