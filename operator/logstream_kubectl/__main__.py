@@ -1,0 +1,5 @@
+"""`python -m logstream_kubectl`."""
+
+from logstream_kubectl import main
+
+main()
