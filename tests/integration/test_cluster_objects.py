@@ -77,7 +77,7 @@ def _deployment(image: str, replicas: int = 2) -> dict[str, Any]:
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "it", "labels": LABELS}, "spec": spec}
 
 
-def _wait_until(is_so: Callable[[], bool], what: str, seconds: float = 60) -> None:
+def _wait_until(is_so: Callable[[], bool], what: str, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < deadline, f"still not so: {what}"
