@@ -89,6 +89,22 @@ def test_a_redaction_rule_has_the_fields_of_the_services() -> None:
     assert settings.RedactionRule.model_fields.keys() == rule.keys() | {"detector"}
 
 
+@pytest.mark.parametrize(
+    ("redaction", "words"),
+    [
+        ({"rules": [{"pattern": "a"}, {"name": "b", "pattern": "(unclosed"}]}, "rules.0"),
+        ({"rules": [{"name": "b", "pattern": "(unclosed"}]}, "rules.0.pattern"),
+        ({"detectors": ["nothing"]}, "nothing"),
+        ({"rules": [{"name": "a", "pattern": "a"}, {"name": "a", "pattern": "b"}]}, "two rules with the name 'a'"),
+    ],
+)
+def test_redaction_that_would_keep_collectors_from_starting(redaction: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidSpec) as refusal:
+        parse(log_stream(redaction=redaction))
+    assert refusal.value.field == "spec.redaction"
+    assert words in refusal.value.message
+
+
 def test_scopes_are_those_of_keys() -> None:
     for scope in Scope:
         key = LogStreamAPIKey.parse(merged(api_key(scopes=[scope.value]), {"metadata": META}))

@@ -4,9 +4,11 @@ import copy
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from annotated_types import Le
-from pydantic import Field, StringConstraints, create_model, model_validator
+from pydantic import Field, SecretStr, StringConstraints, create_model, model_validator
 
 from logstream import settings
+from logstream.redact import RuleError
+from logstream.redact.rule import rules_for
 from logstream_operator.spec.part import Part, Rules, rule
 from logstream_operator.spec.pods import Name
 
@@ -155,4 +157,10 @@ class Redaction(Part):
     def _check(self) -> Self:
         if self.hash_key_ref is None and any(one.action == "hash" for one in self.rules_):
             raise ValueError("the action hash needs hashKeyRef, a Secret with 16 characters or more")
+        # As the collectors will do: a pattern that they cannot use would keep them from starting.
+        given = settings.RedactionSettings(**self.values(), hash_key=SecretStr("-" * 16))
+        try:
+            rules_for(given, "default")
+        except RuleError as error:
+            raise ValueError(f"{error.field}: {error.message}") from None
         return self

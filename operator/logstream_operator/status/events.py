@@ -38,9 +38,8 @@ def _is_news(one: Condition, was: Condition | None) -> bool:
 
 
 def _is_bad(one: Condition) -> bool:
-    if one["type"] in NEUTRAL:
-        return False
-    return bool(one["status"] != ("False" if one["type"] == DEGRADED else "True"))
+    good = "False" if one["type"] == DEGRADED else "True"
+    return one["type"] not in NEUTRAL and bool(one["status"] != good)
 
 
 def _note(one: Condition) -> str:
