@@ -225,4 +225,4 @@ def _refusal(status: int, answer: bytes, what: str) -> "ClusterRefused | Cluster
 def _managers(message: str) -> tuple[str, ...]:
     """Of 'Apply failed with 2 conflicts: conflicts with "kubectl-edit" using apps/v1: …', each once."""
     pieces = message.split('conflict with "')[1:] + message.split('conflicts with "')[1:]
-    return tuple(sorted({piece.partition('"')[0] for piece in pieces}))
+    return tuple(sorted({piece.partition('"')[0] for piece in pieces} - {FIELD_MANAGER}))

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,8 @@ APPLIED = "logstream.dev/applied"
 
 Identity = tuple[str, str]
 """Kind and name, within one namespace."""
+Keep = Callable[[Object, Mapping[Identity, Object]], bool]
+"""Takes a child that is not wanted any more, and all there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +78,16 @@ async def observe(
 
 
 async def settle(
-    cluster: Cluster, wanted: Sequence[Object], live: Mapping[Identity, Object], *, owner_uid: str
+    cluster: Cluster,
+    wanted: Sequence[Object],
+    live: Mapping[Identity, Object],
+    *,
+    owner_uid: str,
+    keep: Keep | None = None,
 ) -> Outcome:
     """Make children be as `wanted`, and no others. What is as it should be is not written.
 
-    Only what the owner controls is deleted. Raises what `Cluster` raises.
+    Only what the owner controls is deleted, and not what `keep` wants to stay for now. Raises what `Cluster` raises.
     """
     now = dict(live)
     taken_from: dict[Identity, Sequence[str]] = {}
@@ -97,9 +104,11 @@ async def settle(
             CHILD_WRITES.labels(obj["kind"], "apply").inc()
         if applied.taken_from:
             taken_from[identity(obj)] = applied.taken_from
-    keep = {identity(obj) for obj in wanted}
+    desired = {identity(obj) for obj in wanted}
     for key, obj in live.items():
-        if key in keep or not controlled_by(obj, owner_uid) or obj["metadata"].get("deletionTimestamp"):
+        if key in desired or not controlled_by(obj, owner_uid) or obj["metadata"].get("deletionTimestamp"):
+            continue
+        if keep is not None and keep(obj, now):
             continue
         meta = obj["metadata"]
         await cluster.delete(kind_of(obj), meta["namespace"], meta["name"], uid=meta["uid"])

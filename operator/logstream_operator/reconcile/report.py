@@ -32,10 +32,12 @@ class Seen:
     topics: TopicsState | None
     children: Mapping[Identity, Object]
     figures: Figures | None
+    plane_ready: Condition | None = None
+    """WorkloadsReady of the data plane, of one that shares it; None while it says nothing."""
 
 
-async def write_status(context: Context, obj: Object, seen: Seen) -> None:
-    """Raises ClusterAway, ClusterRefused."""
+async def write_status(context: Context, obj: Object, seen: Seen) -> bool:
+    """Whether the condition that others depend on has changed. Raises ClusterAway, ClusterRefused."""
     resource, stream = seen.resource, seen.stream
     status: dict[str, Any] = {
         "streamId": stream.stream_id,
@@ -53,6 +55,9 @@ async def write_status(context: Context, obj: Object, seen: Seen) -> None:
         conditions["TopicReady"]["message"] = "; ".join(seen.topics.warnings)
         conditions["TopicReady"]["reason"] = "ReplicationDiffers"
     waiting: Failure | None = None
+    if not resource.is_data_plane and seen.plane_ready is not None and seen.plane_ready["status"] != "True":
+        told = seen.plane_ready
+        waiting = Failure(told["reason"], f"LogStream {seen.plane.name}, whose pods serve it: {told['message']}")
     if resource.is_data_plane:
         for component in COMPONENTS:
             found = seen.children.get(("Deployment", component_name(resource.name, component)))
@@ -65,6 +70,7 @@ async def write_status(context: Context, obj: Object, seen: Seen) -> None:
         status["collector"]["selector"] = ",".join(
             f"{key}={value}" for key, value in sorted(selector(resource.name, COLLECTOR).items())
         )
+    if resource.is_data_plane or seen.plane_ready is not None:
         conditions["WorkloadsReady"] = (
             _condition("WorkloadsReady", True, "PodsReady", "")
             if waiting is None
@@ -97,6 +103,13 @@ async def write_status(context: Context, obj: Object, seen: Seen) -> None:
     )
     conditions["Paused"] = _condition("Paused", False, "NotPaused", "")
     await _write(context, LOGSTREAM, obj, status, conditions)
+    before, after = condition_of(obj, "WorkloadsReady"), conditions.get("WorkloadsReady")
+    return (before or {}).get("status") != (after or {}).get("status")
+
+
+def condition_of(obj: Object, name: str) -> Condition | None:
+    """As the API server has it."""
+    return next((found for found in (obj.get("status") or {}).get("conditions", ()) if found["type"] == name), None)
 
 
 async def write_invalid(

@@ -4,6 +4,7 @@ validate → connections → accounts → topics → tables → the stream's row
 stops what depends on it, and nothing else; the status names each.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,7 @@ from logstream.logs import get_logger
 from logstream.settings import KafkaSettings, StoreSettings
 from logstream.stream import Stream
 from logstream_operator.cluster.kinds import LOGSTREAM, Object
-from logstream_operator.cluster.objects import Outcome, observe, settle
+from logstream_operator.cluster.objects import Identity, Outcome, observe, settle
 from logstream_operator.external.accounts import ensure_database, ensure_stream
 from logstream_operator.external.problem import Refused
 from logstream_operator.external.schema import ensure_schema
@@ -26,7 +27,7 @@ from logstream_operator.reconcile.connect import Connected, Database, connect
 from logstream_operator.reconcile.context import Context, Key, make_accounts, make_store, make_topics
 from logstream_operator.reconcile.deletion import finalize, holds_finalizer, keep_finalizer, wants_finalizer
 from logstream_operator.reconcile.known import Source
-from logstream_operator.reconcile.report import Seen, write_invalid, write_paused, write_status
+from logstream_operator.reconcile.report import Seen, condition_of, write_invalid, write_paused, write_status
 from logstream_operator.reconcile.steps import Steps
 from logstream_operator.spec import InvalidSpec, LogStream
 
@@ -35,6 +36,8 @@ CONNECTIONS, ACCOUNTS, TOPIC, SCHEMA, STREAM, OBJECTS = (
 )  # fmt: skip
 
 SECRETS_SECONDS = 60.0
+_MOST_CONFIGS = 12
+"""Settings of a data plane whose roll-out hangs while it is changed again and again: three components, four each."""
 
 _log = get_logger("operator")
 
@@ -76,7 +79,7 @@ async def reconcile_stream(context: Context, key: Key) -> float | None:
         resource = LogStream.parse(obj)
         stream = resource.stream()
     except InvalidSpec as error:
-        if obj["metadata"].get("deletionTimestamp") and holds_finalizer(obj):
+        if obj["metadata"].get("deletionTimestamp"):
             # Nothing was ever made for it under a name that cannot be used.
             await keep_finalizer(context, obj, keep=False)
             raise Forgotten from None
@@ -91,31 +94,36 @@ async def reconcile_stream(context: Context, key: Key) -> float | None:
         return None
     if wants_finalizer(resource) != holds_finalizer(obj):
         obj = await keep_finalizer(context, obj, keep=wants_finalizer(resource))
+    return await _keep_up(_Work(context, obj, resource, stream, obj, resource))
+
+
+async def _keep_up(work: _Work) -> float | None:
+    context, resource = work.context, work.resource
+    place = resource.namespace, resource.name
     known_before = context.known.identities.get(place)
-    context.known.identities[place] = stream
-    work = _Work(context, obj, resource, stream, obj, resource)
+    context.known.identities[place] = work.stream
     if not resource.is_data_plane:
         problem = await _find_plane(work)
         if problem is not None:
-            await write_invalid(context, obj, problem, condition="DataPlaneReady")
+            await write_invalid(context, work.obj, problem, condition="DataPlaneReady")
             # It is asked for again when the data plane's resource changes.
             return None
     await _bring_about(work)
     await _tell(work)
-    await write_status(
-        context,
-        obj,
-        Seen(
-            resource=resource,
-            plane=work.plane,
-            stream=stream,
-            steps=work.steps,
-            topics=work.topics,
-            children={} if work.outcome is None else work.outcome.live,
-            figures=context.known.figures.get(stream.stream_id),
-        ),
+    seen = Seen(
+        resource=resource,
+        plane=work.plane,
+        stream=work.stream,
+        steps=work.steps,
+        topics=work.topics,
+        children={} if work.outcome is None else work.outcome.live,
+        figures=context.known.figures.get(work.stream.stream_id),
+        plane_ready=None if resource.is_data_plane else condition_of(work.plane_obj, "WorkloadsReady"),
     )
-    if known_before != stream:
+    if await write_status(context, work.obj, seen) and resource.is_data_plane:
+        for other in context.known.sharers(place):
+            context.enqueue(Key("LogStream", *other), None)
+    if known_before != work.stream:
         for other in context.known.keys_of(place):
             context.enqueue(Key("LogStreamAPIKey", *other), None)
     if work.steps.passing:
@@ -276,7 +284,7 @@ async def _objects(work: _Work, connected: Connected) -> None:
         image=context.settings.operator.image,
     )
     live = await observe(context.cluster, resource.namespace, _labels(resource))
-    work.outcome = await settle(context.cluster, render(plane), live, owner_uid=resource.uid)
+    work.outcome = await settle(context.cluster, render(plane), live, owner_uid=resource.uid, keep=_in_use)
     for (kind, name), managers in work.outcome.taken_from.items():
         work.notes.append(
             (
@@ -285,6 +293,20 @@ async def _objects(work: _Work, connected: Connected) -> None:
                 True,
             )
         )
+
+
+def _in_use(obj: Object, now: Mapping[Identity, Object]) -> bool:
+    """Whether pods of before a roll-out may still need it: they have the earlier settings until they are replaced."""
+    configs = [found for found in now.values() if found["kind"] == "ConfigMap"]
+    if obj["kind"] != "ConfigMap" or len(configs) > _MOST_CONFIGS:
+        return False
+    for found in now.values():
+        if found["kind"] == "Deployment":
+            status = found.get("status") or {}
+            seen = status.get("observedGeneration", 0) >= found["metadata"].get("generation", 0)
+            if not seen or status.get("replicas", 0) > status.get("updatedReplicas", 0):
+                return True
+    return False
 
 
 def _labels(resource: LogStream) -> str:
