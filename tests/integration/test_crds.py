@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -142,6 +143,14 @@ def test_the_models_read_what_the_api_server_stores(cluster: AnyCluster, space: 
     given = api_key("stored", rotation={"every": "48h"})
     given["metadata"] = key["metadata"]
     assert LogStreamAPIKey.parse(key).spec == LogStreamAPIKey.parse(given).spec
+
+
+def test_the_documentation_s_examples_are_taken(cluster: AnyCluster, namespace: str) -> None:
+    blocks = re.findall(r"^```yaml\n(.*?)^```", (CRDS.parent / "docs" / "resources.md").read_text(), re.M | re.S)
+    assert len(blocks) >= 4
+    for block in blocks:
+        for obj in yaml.safe_load_all(block):
+            apply(cluster, namespace, obj, "--validate=strict")
 
 
 def test_unknown_fields_are_refused_where_asked_and_dropped_otherwise(cluster: AnyCluster, space: str) -> None:

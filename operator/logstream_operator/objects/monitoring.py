@@ -63,18 +63,18 @@ def _alerts(plane: DataPlane) -> list[Object]:
         ),
         _alert(
             "LogStreamLagging", f"max by (stream) (logstream_processor_oldest_unsaved_seconds{{{own}}}) > 300", "10m",
-            "warning", "Log entries of {{ $labels.stream }} wait for more than five minutes",
+            "warning", "Records of {{ $labels.stream }} wait for more than five minutes",
             "They are safe in Kafka, and not yet found by searches. Look at /readyz of the processors: ClickHouse may "
             "be away or slow, or there are too few processors.",
         ),
         _alert(
             "LogStreamLosing", f"increase(logstream_processor_lost_offsets_total{{{own}}}[15m]) > 0", "0m", "critical",
-            "Log entries of {{ $labels.stream }} were gone from Kafka before they were stored",
+            "Records of {{ $labels.stream }} were gone from Kafka before they were stored",
             "Raise spec.topic.retentionHours, or bring ClickHouse back sooner.",
         ),
         _alert(
             "LogStreamDeadLetters", f"increase(logstream_processor_dead_lettered_records_total{{{own}}}[15m]) > 0",
-            "0m", "warning", "ClickHouse refuses log entries of {{ $labels.stream }}",
+            "0m", "warning", "ClickHouse refuses records of {{ $labels.stream }}",
             "They wait for a decision: `logstream deadletters list`.",
         ),
         _alert(

@@ -51,8 +51,8 @@ def log_streams() -> dict[str, Any]:
         ),
         columns=[
             *_READY,
-            _column("Lag", ".status.lag", "integer", description="Log entries accepted and not yet stored."),
-            _column("Accepted", ".status.accepted", "integer", description="Log entries ever accepted."),
+            _column("Lag", ".status.lag", "integer", description="Records accepted and not yet stored."),
+            _column("Accepted", ".status.accepted", "integer", description="Records ever accepted."),
             _AGE,
             _column("Ingest", ".status.endpoints.ingest", wide=True, description="Where logs are sent to."),
             _column("Topic", ".status.topic", wide=True, description="In Kafka."),

@@ -103,7 +103,7 @@ class RedactionRule(Part):
     action: Literal["mask", "keep_last", "hash", "drop", "reject"] = Field(
         "mask",
         description="mask: [name]; keep_last: the last four characters stay; hash: equal values stay equal; drop: the "
-        "whole field goes; reject: the log entry is not accepted.",
+        "whole field goes; reject: the record is not accepted.",
     )
     streams: Annotated[
         tuple[Annotated[str, StringConstraints(min_length=1, max_length=50)], ...], Field(min_length=1, max_length=50)
@@ -117,7 +117,7 @@ class RedactionRule(Part):
 
 
 class Redaction(Part):
-    """What is taken out of log entries before they reach Kafka."""
+    """What is taken out of records before they reach Kafka."""
 
     rules: ClassVar[Rules] = [
         rule(

@@ -27,10 +27,10 @@ class Retention(Part):
     """How long is kept what was stored. Changing it restarts nothing."""
 
     days: Annotated[int, Field(ge=1, le=MAX_DAYS)] = Field(
-        30, description="Days that log entries stay in ClickHouse, of the later of their own time and their arrival."
+        30, description="Days that records stay in ClickHouse, of the later of their own time and their arrival."
     )
     dead_letter_days: Annotated[int, Field(ge=1, le=MAX_DAYS)] = Field(
-        30, description="Days that log entries which ClickHouse refused wait for a decision."
+        30, description="Days that records which ClickHouse refused wait for a decision."
     )
 
 
@@ -52,12 +52,12 @@ class Topic(Part):
     )
     replication_factor: Annotated[int, Field(ge=1, le=10)] | None = Field(
         None,
-        description="Brokers that hold each log entry. Of an existing topic it is compared and reported, not changed. "
+        description="Brokers that hold each record. Of an existing topic it is compared and reported, not changed. "
         "Left out: the operator's default.",
     )
     retention_hours: Annotated[int, Field(ge=1, le=87_600)] = Field(
         72,
-        description="Hours that Kafka keeps log entries: how long ClickHouse may be away, and how far replay reaches.",
+        description="Hours that Kafka keeps records: how long ClickHouse may be away, and how far replay reaches.",
     )
 
 
@@ -65,7 +65,7 @@ class StreamQuota(Part):
     """Sustained rates; each allows a burst of two seconds' worth. What exceeds them is answered 429."""
 
     records_per_second: Annotated[float, Field(gt=0, le=1e12)] | None = Field(
-        None, description="Log entries a second. Left out: no limit."
+        None, description="Records a second. Left out: no limit."
     )
     bytes_per_second: Annotated[float, Field(gt=0, le=1e15)] | None = Field(
         None, description="Bytes of bodies a second, decompressed. Left out: no limit."
@@ -105,7 +105,9 @@ class DataPlaneRef(Part):
 class Dashboard(Part):
     """The web page for searching."""
 
-    enabled: bool = Field(False, description="Whether it runs.")
+    enabled: bool = Field(
+        False, description="Whether it runs. This release has none yet: true is reported as Degraded."
+    )
 
 
 class IngressTls(Part):
@@ -207,7 +209,7 @@ class LogStreamSpec(Part):
     )
     anonymous_reads: bool = Field(False, description="Whether everybody who reaches the API may read the stream.")
     redaction: Redaction = Field(
-        default_factory=Redaction, description="What is taken out of log entries before they reach Kafka."
+        default_factory=Redaction, description="What is taken out of records before they reach Kafka."
     )
     connections: Connections = Field(default_factory=Connections, description="Backends in place of the operator's.")
     data_plane_ref: DataPlaneRef | None = Field(

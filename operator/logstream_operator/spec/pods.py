@@ -194,7 +194,7 @@ class LagAutoscaling(_Scaled):
     rules: ClassVar[Rules] = [_BOUNDS]
 
     lag_threshold: Annotated[int, Field(ge=1, le=1_000_000_000)] = Field(
-        10_000, description="Log entries waiting for each processor; with more there is one processor more."
+        10_000, description="Records waiting for each processor; with more there is one processor more."
     )
 
 

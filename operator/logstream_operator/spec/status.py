@@ -79,13 +79,13 @@ class LogStreamStatus(Part):
     collector: CollectorStatus | None = Field(None, description="Pods of the collector.")
     processor: ComponentStatus | None = Field(None, description="Pods of the processor.")
     api: ComponentStatus | None = Field(None, description="Pods of the API.")
-    lag: Annotated[int, Field(ge=0)] | None = Field(None, description="Log entries accepted and not yet stored.")
+    lag: Annotated[int, Field(ge=0)] | None = Field(None, description="Records accepted and not yet stored.")
     oldest_unsaved_seconds: Annotated[float, Field(ge=0)] | None = Field(
-        None, description="Age of the oldest log entry that is not yet stored, in seconds."
+        None, description="Age of the oldest record that is not yet stored, in seconds."
     )
-    accepted: Annotated[int, Field(ge=0)] | None = Field(None, description="Log entries ever accepted.")
-    stored: Annotated[int, Field(ge=0)] | None = Field(None, description="Log entries ever stored.")
-    dead_lettered: Annotated[int, Field(ge=0)] | None = Field(None, description="Log entries that ClickHouse refused.")
+    accepted: Annotated[int, Field(ge=0)] | None = Field(None, description="Records ever accepted.")
+    stored: Annotated[int, Field(ge=0)] | None = Field(None, description="Records ever stored.")
+    dead_lettered: Annotated[int, Field(ge=0)] | None = Field(None, description="Records that ClickHouse refused.")
     quota_use: QuotaUse | None = Field(None, description="What was taken of the quota lately.")
 
 

@@ -184,7 +184,7 @@ def _degraded(problem: Step | None, workloads: Finding | None, seen: Observed) -
     if (seen.oldest_unsaved_seconds or 0) > LAGGING_SECONDS:
         return Finding(
             DEGRADED, True, "Lagging",
-            f"log entries have waited in Kafka for more than {LAGGING_SECONDS / 60:g} minutes: see /readyz of the "
+            f"records have waited in Kafka for more than {LAGGING_SECONDS / 60:g} minutes: see /readyz of the "
             "processors, and whether there are enough of them",
         )  # fmt: skip
     if seen.unmet:
