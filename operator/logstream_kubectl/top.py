@@ -29,8 +29,8 @@ def top(
 ) -> None:
     """Show what comes in a second, the busiest first.
 
-    Refreshed until Ctrl-C. From the counts that the operator writes into the status: a rate is there once they have changed twice. With
-    -o json or yaml each look is one document.
+    Refreshed until Ctrl-C. From the counts that the operator writes into the status: a rate is there once they have
+    changed twice. With -o json or yaml each look is one document.
 
     Examples:
 

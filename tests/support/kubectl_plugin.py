@@ -3,10 +3,12 @@
 What a node would do, forwarding a port to a pod, is done by a stand-in: there is no kubelet.
 """
 
+import contextlib
 import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +88,8 @@ class Plugin:
     def run(self, *arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["kubectl", "logstream", *arguments],
-            check=False, env=self.environment, cwd=self._folder, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=PATIENCE, **more,
+            check=False, env=self.environment, cwd=self._folder, stdin=subprocess.DEVNULL, capture_output=True,
+            text=True, timeout=PATIENCE, **more,
         )  # fmt: skip
 
     def __call__(self, *arguments: str) -> str:
@@ -96,13 +98,18 @@ class Plugin:
         assert done.returncode == 0, f"{' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
-    def begin(self, *arguments: str) -> "subprocess.Popen[str]":
+    @contextlib.contextmanager
+    def begin(self, *arguments: str) -> "Iterator[subprocess.Popen[str]]":
         """One that goes on until it is ended."""
-        return subprocess.Popen(
+        with subprocess.Popen(
             ["kubectl", "logstream", *arguments],
             env=self.environment, cwd=self._folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        ) as process:  # fmt: skip
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def _program(self, name: str, script: str) -> None:
         path = self._folder / name
