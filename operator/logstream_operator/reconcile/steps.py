@@ -24,11 +24,14 @@ class Steps:
 
     failures: dict[str, Failure] = field(default_factory=dict)
     succeeded: set[str] = field(default_factory=set)
+    order: list[str] = field(default_factory=list)
+    """Names of steps, as they were come to."""
 
     @asynccontextmanager
     async def step(self, name: str, backend: str, *, after: tuple[str, ...] = ()) -> AsyncIterator[bool]:
         """Yields whether to begin at all: every step in `after` has succeeded. A LogStreamError is noted; what comes
         from the API server itself passes through."""
+        self.order.append(name)
         missing = next((other for other in after if other not in self.succeeded), None)
         if missing is not None:
             self.failures[name] = Failure("Waiting", f"waits for {missing}")

@@ -90,7 +90,7 @@ async def reconcile_stream(context: Context, key: Key) -> float | None:
             await finalize(context, obj, resource, stream)
         raise Forgotten
     if resource.spec.paused:
-        await write_paused(context, obj, resource)
+        await write_paused(context, obj)
         return None
     if wants_finalizer(resource) != holds_finalizer(obj):
         obj = await keep_finalizer(context, obj, keep=wants_finalizer(resource))
@@ -194,6 +194,7 @@ async def _bring_about(work: _Work) -> None:
 
 
 def _note_connections(work: _Work, connected: Connected) -> None:
+    work.steps.order.append(CONNECTIONS)
     for backend, found in (
         ("Kafka", connected.kafka), ("ClickHouse", connected.store), ("Postgres", connected.database),
     ):  # fmt: skip
