@@ -29,6 +29,11 @@ _COMPRESSION = (
     "<compression><case><min_part_size>20000000</min_part_size><min_part_size_ratio>0</min_part_size_ratio>"
     "<method>zstd</method><level>1</level></case></compression>"
 )
+# An INSERT under which the disk fills up may leave an active part whose files are all empty (seen with chDB 4.4): it is
+# refused before, and tried again.
+_MERGE_TREE = (
+    "<merge_tree><min_free_disk_ratio_to_perform_insert>0.05</min_free_disk_ratio_to_perform_insert></merge_tree>"
+)
 _POOLS = {
     "background_pool_size": 2,
     "background_merges_mutations_concurrency_ratio": 1,
@@ -75,7 +80,7 @@ def server_config(settings: EngineSettings, *, users: Path | None = None) -> str
         **_POOLS,
     }
     lines = [f"  <{name}>{escape(str(value))}</{name}>" for name, value in server.items()]
-    return "\n".join(["<clickhouse>", *lines, f"  {_COMPRESSION}", "</clickhouse>", ""])
+    return "\n".join(["<clickhouse>", *lines, f"  {_COMPRESSION}", f"  {_MERGE_TREE}", "</clickhouse>", ""])
 
 
 def statement_defaults(settings: EngineSettings) -> dict[str, str]:
