@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from tests.support import chart
-from tests.support.chart import HelmRefused, Object
+from tests.support.chart import HelmRefused
 
 from logstream.errors import StartupError
 from logstream_operator.settings import OperatorSettings, load
@@ -28,11 +28,6 @@ def helm_there() -> None:
         if os.environ.get("CI", "").lower() == "true":
             pytest.fail(reason)
         pytest.skip(reason)
-
-
-def pod_spec(obj: Object) -> dict[str, Any]:
-    found: dict[str, Any] = obj["spec"] if obj["kind"] == "Pod" else obj["spec"]["template"]["spec"]
-    return found
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -60,7 +55,7 @@ def test_pods_are_restricted(case: Path) -> None:
     for obj in chart.render(case):
         if obj["kind"] not in CONTAINERS:
             continue
-        spec = pod_spec(obj)
+        spec = chart.pod_spec(obj)
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert spec["enableServiceLinks"] is False
@@ -116,34 +111,12 @@ def test_the_crds_are_those_of_the_repository(case: Path) -> None:
         assert (crd["metadata"].get("annotations", {}).get("helm.sh/resource-policy") == "keep") is keep
 
 
-def environment(rendered: list[Object], folder: Path, release: str = "logstream") -> dict[str, str]:
-    """Of the operator's container, as the kubelet makes it: Secrets of the chart are files in `folder`."""
-    deployment = chart.one(rendered, "Deployment", f"{release}-operator")
-    spec = pod_spec(deployment)
-    for volume in spec["volumes"]:
-        if (secret := volume.get("secret")) is None:
-            continue
-        found = [obj for obj in rendered if obj["kind"] == "Secret" and obj["metadata"]["name"] == secret["secretName"]]
-        data = found[0]["stringData"] if found else {item["key"]: item["key"] for item in secret["items"]}
-        for item in secret["items"]:
-            path = folder / volume["name"] / item["path"]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(data[item["key"]])
-    fields = {"metadata.namespace": chart.NAMESPACE, "metadata.name": f"{release}-operator-0"}
-    variables = {}
-    for variable in spec["containers"][0]["env"]:
-        source = variable.get("valueFrom")
-        value = variable["value"] if source is None else fields[source["fieldRef"]["fieldPath"]]
-        variables[variable["name"]] = value.replace("/etc/logstream/", f"{folder}/")
-    return variables
-
-
 @pytest.mark.parametrize("case", [case for case in CASES if case.id not in {"cluster", "everything"}])
 def test_the_operator_takes_its_settings(case: Path, tmp_path: Path) -> None:
     """By the operator's own code: a name that it does not know or a value that it refuses fails here."""
     values = yaml.safe_load(case.read_text())
 
-    settings = load(environment(chart.render(case), tmp_path))
+    settings = load(chart.environment(chart.render(case), tmp_path))
 
     given = values.get("connections", {}) if not values.get("evaluation", {}).get("enabled") else dict.fromkeys(
         ("kafka", "clickhouse", "postgres")
@@ -155,7 +128,7 @@ def test_the_operator_takes_its_settings(case: Path, tmp_path: Path) -> None:
 
 
 def test_connections_given_as_values_reach_the_operator(tmp_path: Path) -> None:
-    settings = load(environment(chart.render(chart.GOLDEN / "namespaces.values.yaml"), tmp_path))
+    settings = load(chart.environment(chart.render(chart.GOLDEN / "namespaces.values.yaml"), tmp_path))
 
     assert settings.kafka is not None
     assert settings.store is not None
@@ -171,7 +144,7 @@ def test_connections_given_as_values_reach_the_operator(tmp_path: Path) -> None:
 
 
 def test_evaluation_asks_for_one_replica_of_topics(tmp_path: Path) -> None:
-    settings = load(environment(chart.render({"evaluation.enabled": True}), tmp_path))
+    settings = load(chart.environment(chart.render({"evaluation.enabled": True}), tmp_path))
 
     assert settings.kafka is not None
     assert (settings.kafka.replication_factor, settings.kafka.min_insync_replicas) == (1, 1)
@@ -182,7 +155,7 @@ def test_every_setting_of_the_operator_can_be_given(tmp_path: Path) -> None:
         {**{f"connections.{name}.existingSecret": name for name in ("kafka", "clickhouse", "postgres")}}
     )
 
-    given = set(environment(rendered, tmp_path))
+    given = set(chart.environment(rendered, tmp_path))
 
     # Not to be changed in a pod.
     other = {"KUBECONFIG", "LEADER_ELECTION"}

@@ -75,6 +75,33 @@ def one(rendered: Sequence[Object], kind: str, name: str) -> Object:
     return found[0]
 
 
+def pod_spec(obj: Object) -> dict[str, Any]:
+    found: dict[str, Any] = obj["spec"] if obj["kind"] == "Pod" else obj["spec"]["template"]["spec"]
+    return found
+
+
+def environment(rendered: list[Object], folder: Path, release: str = "logstream") -> dict[str, str]:
+    """Of the operator's container, as the kubelet makes it: Secrets of the chart are files in `folder`."""
+    deployment = one(rendered, "Deployment", f"{release}-operator")
+    spec = pod_spec(deployment)
+    for volume in spec["volumes"]:
+        if (secret := volume.get("secret")) is None:
+            continue
+        found = [obj for obj in rendered if obj["kind"] == "Secret" and obj["metadata"]["name"] == secret["secretName"]]
+        data = found[0]["stringData"] if found else {item["key"]: item["key"] for item in secret["items"]}
+        for item in secret["items"]:
+            path = folder / volume["name"] / item["path"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(data[item["key"]])
+    fields = {"metadata.namespace": NAMESPACE, "metadata.name": f"{release}-operator-0"}
+    variables = {}
+    for variable in spec["containers"][0]["env"]:
+        source = variable.get("valueFrom")
+        value = variable["value"] if source is None else fields[source["fieldRef"]["fieldPath"]]
+        variables[variable["name"]] = value.replace("/etc/logstream/", f"{folder}/")
+    return variables
+
+
 def cases() -> list[Path]:
     """Files of values, one a golden file."""
     return sorted(GOLDEN.glob("*.values.yaml"))

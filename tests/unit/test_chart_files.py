@@ -90,7 +90,7 @@ def test_examples_use_known_detectors() -> None:
 def test_an_example_with_a_mistake_would_be_found() -> None:
     wrong = {"kind": "LogStream", "metadata": {"name": "logs"}, "spec": {"retention": {"days": 0}}}
 
-    with pytest.raises(InvalidSpec, match="retention.days"):
+    with pytest.raises(InvalidSpec, match=r"retention\.days"):
         LogStream.parse(as_stored(wrong))
     with pytest.raises(AssertionError):
         known({"retension": {}}, crd_schema("LogStream")["properties"]["spec"], "LogStream")
