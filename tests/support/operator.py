@@ -2,7 +2,11 @@
 
 import asyncio
 import contextlib
+import json
+import os
 import secrets
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
@@ -190,4 +194,70 @@ def unique(prefix: str) -> str:
     return f"{prefix}-{secrets.token_hex(3)}"
 
 
-__all__ = ["CRDS", "Rig", "condition", "rig", "settings", "unique", "until"]
+class OperatorProcess:
+    """`python -m logstream_operator`, which ends with the test. environment: LOGSTREAM_OPERATOR_…, in lower case."""
+
+    def __init__(self, folder: Path, kubeconfig: Path, namespaces: list[str], **environment: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.log = folder / f"operator-{secrets.token_hex(3)}.log"
+        given = {
+            "kubeconfig": str(kubeconfig),
+            "namespaces": json.dumps(namespaces),
+            "namespace": namespaces[0],
+            "identity": secrets.token_hex(4),
+            "http_port": "0",
+            "lease_seconds": "10",
+            "log_format": "json",
+            **environment,
+        }
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("LOGSTREAM_")}
+        variables = {f"LOGSTREAM_OPERATOR_{name.upper()}": value for name, value in given.items()}
+        operator = Path(__file__).parents[2] / "operator"
+        with self.log.open("wb") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "logstream_operator"],
+                env={**inherited, **variables, "PYTHONPATH": str(operator)},
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+
+    def lines(self) -> list[dict[str, Any]]:
+        found = []
+        for line in self.log.read_text().splitlines():
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+        return found
+
+    def said(self, event: str) -> dict[str, Any] | None:
+        """The first line of its log about `event`."""
+        assert self.process.poll() is None, self.log.read_text()[-4000:]
+        return next((line for line in self.lines() if line.get("event") == event), None)
+
+    async def url(self) -> str:
+        started = await until(lambda: self.said("started"))
+        return f"http://127.0.0.1:{started['port']}"
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(30)
+
+    def stop(self) -> int:
+        """Its exit status after SIGTERM."""
+        self.process.terminate()
+        return self.process.wait(30)
+
+
+def backends(*, kafka: str, store: str, postgres: str) -> dict[str, str]:
+    """For `OperatorProcess`."""
+    url = make_url(postgres)
+    return {
+        "kafka_bootstrap_servers": kafka,
+        "kafka_replication_factor": "1",
+        "kafka_min_insync_replicas": "1",
+        "kafka_partitions": "1",
+        "store_url": store,
+        "postgres_url": url.set(drivername="postgresql", password=None).render_as_string(hide_password=False),
+        "postgres_password": str(url.password),
+        "status_seconds": "2",
+    }
