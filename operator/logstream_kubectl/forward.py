@@ -9,7 +9,7 @@ from threading import Condition, Thread
 
 from logstream.cli.failure import Failure
 from logstream_kubectl.kubectl import Kubectl, advise
-from logstream_kubectl.resources import Object, http_port, name_of, ready_pods
+from logstream_kubectl.resources import Object, api_labels, http_port, name_of, ready_pods
 
 START_SECONDS = 30.0
 _LONGEST_PAUSE = 10.0
@@ -18,8 +18,7 @@ _FORWARDING = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+) ->")
 
 def api_pod(kubectl: Kubectl, plane: str) -> Object:
     """A pod of the data plane's API that takes requests. Raises Failure."""
-    labels = f"app.kubernetes.io/name=logstream,app.kubernetes.io/instance={plane},app.kubernetes.io/component=api"
-    pods = kubectl.all("pods", labels=labels)
+    pods = kubectl.all("pods", labels=",".join(f"{name}={value}" for name, value in api_labels(plane).items()))
     found = ready_pods(pods)
     if found:
         return found[0]

@@ -113,9 +113,17 @@ def keys_for(keys: Sequence[Object], stream: str, scope: str, now: datetime) -> 
     return sorted(fitting, key=lambda key: (not is_ready(key), len(scopes(key)), name_of(key)))
 
 
+def api_labels(plane: str) -> dict[str, str]:
+    """Of the API's pods of a data plane."""
+    return {
+        "app.kubernetes.io/name": "logstream",
+        "app.kubernetes.io/instance": plane,
+        "app.kubernetes.io/component": "api",
+    }
+
+
 def ready_pods(pods: Sequence[Object]) -> list[Object]:
-    """Pods that can be forwarded to, the oldest first: those of a rollout have the longest life before them, but the
-    oldest one is known to work."""
+    """Pods that take requests, the oldest first: it is known to work."""
     found = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp") and is_ready(pod)]
     return sorted(found, key=lambda pod: (str(pod["metadata"].get("creationTimestamp", "")), name_of(pod)))
 
