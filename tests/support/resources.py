@@ -126,6 +126,8 @@ CASES: tuple[Case, ...] = (
           {"api": {"podTemplate": {"metadata": {"labels": {"app.kubernetes.io/name": "a"}}}}}, "choose another prefix"),
     _spec("annotation of the operator", {"api": {"podTemplate": {"metadata": {"annotations": {"team": "a"}}}}},
           {"api": {"podTemplate": {"metadata": {"annotations": {"logstream.dev/a": "a"}}}}}, "choose another prefix"),
+    _spec("value of a label", {"api": {"podTemplate": {"metadata": {"labels": {"a": "b.c_d-e"}}}}},
+          {"api": {"podTemplate": {"metadata": {"labels": {"a": "b c"}}}}}, "metadata.labels"),
     _spec("too many labels", {"api": {"podTemplate": {"metadata": {"labels": {f"l{i}": "" for i in range(32)}}}}},
           {"api": {"podTemplate": {"metadata": {"labels": {f"l{i}": "" for i in range(33)}}}}}, "32 items"),
     _spec("effect of a toleration", _pods(tolerations=[{"key": "a", "operator": "Exists", "effect": "NoSchedule"}]),

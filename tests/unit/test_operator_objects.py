@@ -356,9 +356,11 @@ def test_pods_are_spread_unless_told_otherwise() -> None:
     ("given_resources", "requests", "limits"),
     [
         ({}, {"cpu": "250m", "memory": "256Mi"}, {"memory": "1Gi"}),
-        ({"requests": {"memory": "4Gi"}}, {"cpu": "250m", "memory": "4Gi"}, {}),
+        ({"requests": {"memory": "4Gi"}}, {"cpu": "250m", "memory": "4Gi"}, {"memory": "4Gi"}),
+        ({"requests": {"memory": "512Mi"}}, {"cpu": "250m", "memory": "512Mi"}, {"memory": "1Gi"}),
         ({"limits": {"memory": "128Mi"}}, {"cpu": "250m", "memory": "128Mi"}, {"memory": "128Mi"}),
-        ({"limits": {"cpu": 2}}, {"cpu": "2", "memory": "256Mi"}, {"memory": "1Gi", "cpu": "2"}),
+        ({"limits": {"cpu": 2}}, {"cpu": "250m", "memory": "256Mi"}, {"memory": "1Gi", "cpu": "2"}),
+        ({"limits": {"cpu": "100m"}}, {"cpu": "100m", "memory": "256Mi"}, {"memory": "1Gi", "cpu": "100m"}),
     ],
 )
 def test_requests_are_never_more_than_limits(given_resources: Any, requests: Any, limits: Any) -> None:
@@ -419,6 +421,11 @@ def test_scaling_on_lag_of_every_topic() -> None:
     (variable,) = credentials["spec"]["env"]
     environment = container(one(objects, "Deployment", "processor"))["env"]
     assert {"name": variable["name"], "value": "shop_web"} in environment
+
+
+def test_a_sharer_that_cannot_be_used_stops_nobody() -> None:
+    scaled = one(render(plane(cluster=EVERYTHING, sharers=("1a", "b"), **FULL)), "ScaledObject")["spec"]
+    assert len(scaled["triggers"]) == 2
 
 
 def test_no_keda_no_scaled_object() -> None:

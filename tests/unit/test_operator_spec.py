@@ -1,6 +1,7 @@
 """The resources as Python has them."""
 
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from logstream_operator.spec import (
 )
 from logstream_operator.spec.ingest import Ingest
 from logstream_operator.spec.part import Part
+from logstream_operator.spec.quantity import amount
 from logstream_operator.spec.schema import Undescribed, structural
 
 ROOT = Path(__file__).parents[2]
@@ -87,6 +89,39 @@ def test_a_redaction_rule_has_the_fields_of_the_services() -> None:
     (rule,) = spec.redaction.values()["rules"]
     assert settings.RedactionRule(**rule).fields == ("service",)
     assert settings.RedactionRule.model_fields.keys() == rule.keys() | {"detector"}
+
+
+@pytest.mark.parametrize("key", ["a b", "/a", "A.b/c", "a/b/c", "", "a" * 64, "-a", "x" * 254 + "/a"])
+def test_keys_that_no_label_can_have(key: str) -> None:
+    for spec in (
+        {"api": {"podTemplate": {"metadata": {"labels": {key: "a"}}}}},
+        {"api": {"podTemplate": {"metadata": {"annotations": {key: "a"}}}}},
+        {"api": {"podTemplate": {"spec": {"nodeSelector": {key: "a"}}}}},
+        {"ingress": {"host": "a.example.com", "annotations": {key: "a"}}},
+    ):
+        with pytest.raises(InvalidSpec, match="is no key"):
+            parse(log_stream(**spec))
+
+
+@pytest.mark.parametrize("key", ["a", "A_b.c-d", "a.example.com/b", "x" * 63, "x" * 63 + ".com/" + "b" * 63])
+def test_keys_of_labels(key: str) -> None:
+    parse(log_stream(api={"podTemplate": {"metadata": {"labels": {key: ""}}}}))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (2, "2"),
+        ("250m", "0.25"),
+        ("1Gi", "1073741824"),
+        ("1.5k", "1500"),
+        ("1e3", "1000"),
+        (".5", "0.5"),
+        ("1E", "1e18"),
+    ],
+)
+def test_quantities(text: str | int, value: str) -> None:
+    assert amount(text) == Decimal(value)
 
 
 @pytest.mark.parametrize(

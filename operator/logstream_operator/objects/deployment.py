@@ -15,12 +15,12 @@ from logstream_operator.objects.plane import DataPlane
 from logstream_operator.objects.pod import template
 from logstream_operator.spec.pods import DEFAULT_REPLICAS, Component
 
-# A new pod first, where requests must always find one. Processors share partitions: one goes, then one comes, and
-# each partition moves once.
+# New pods first, where requests must always find one. Processors share partitions: some go, then others come, and no
+# partition moves twice. A quarter is one at least.
 _STRATEGY = {
-    COLLECTOR: {"maxSurge": 1, "maxUnavailable": 0},
-    PROCESSOR: {"maxSurge": 0, "maxUnavailable": 1},
-    API: {"maxSurge": 1, "maxUnavailable": 0},
+    COLLECTOR: {"maxSurge": "25%", "maxUnavailable": 0},
+    PROCESSOR: {"maxSurge": 0, "maxUnavailable": "25%"},
+    API: {"maxSurge": "25%", "maxUnavailable": 0},
 }
 
 

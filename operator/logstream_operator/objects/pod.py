@@ -16,6 +16,7 @@ from logstream_operator.objects.meta import (
 from logstream_operator.objects.plane import DataPlane, SecretFile
 from logstream_operator.objects.serviceaccount import service_account_name
 from logstream_operator.spec.pods import Component, PodSpec, Resources
+from logstream_operator.spec.quantity import amount
 
 GRACE_SECONDS = config.DRAIN_SECONDS + config.SHUTDOWN_SECONDS + 17
 """More than both: what is still open is closed after them, and the image's start and end take their time."""
@@ -123,16 +124,16 @@ def _environment(plane: DataPlane, component: str) -> list[Object]:
 
 def _resources(component: str, given: Resources) -> Object:
     requests, limits = (dict(default) for default in DEFAULT_RESOURCES[component])
-    if "memory" in given.requests and "memory" not in given.limits:
-        # The default limit could be less than what was asked for, which the API server refuses.
-        del limits["memory"]
-    for resource, amount in given.limits.items():
-        if resource not in given.requests and resource in requests:
-            requests[resource] = str(amount)
-    return {
-        "requests": {**requests, **{name: str(amount) for name, amount in given.requests.items()}},
-        "limits": {**limits, **{name: str(amount) for name, amount in given.limits.items()}},
-    }
+    wanted = {name: str(value) for name, value in given.requests.items()}
+    bounds = {name: str(value) for name, value in given.limits.items()}
+    # A default gives way to what was asked for: the API server takes no request above its limit.
+    for name, value in wanted.items():
+        if name in limits and amount(value) > amount(limits[name]):
+            limits[name] = value
+    for name, value in bounds.items():
+        if name in requests and amount(value) < amount(requests[name]):
+            requests[name] = value
+    return {"requests": {**requests, **wanted}, "limits": {**limits, **bounds}}
 
 
 def _placement(plane: DataPlane, component: str, spec: PodSpec) -> Object:

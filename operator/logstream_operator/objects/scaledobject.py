@@ -1,9 +1,12 @@
 """KEDA's ScaledObject and TriggerAuthentication: processors by the lag of every topic that they serve."""
 
+import contextlib
+
 from logstream_operator.objects.deployment import component_spec
 from logstream_operator.objects.meta import PROCESSOR, Object, component_name, make
 from logstream_operator.objects.plane import DataPlane, KafkaBackend
 from logstream_operator.objects.pod import USERNAME, needs_username
+from logstream_operator.spec import InvalidSpec
 from logstream_operator.spec.pods import LagAutoscaling
 
 API_VERSION = "keda.sh/v1alpha1"
@@ -29,12 +32,20 @@ def scaled_object(plane: DataPlane) -> list[Object]:
         # Each change moves partitions: not for every wave.
         "advanced": {"horizontalPodAutoscalerConfig": {"behavior": {"scaleDown": {"stabilizationWindowSeconds": 600}}}},
         "triggers": [
-            _trigger(plane.backends.kafka, stream.stream().topic, scaling.lag_threshold, credentials, name)
-            for stream in sorted(plane.streams, key=lambda one: one.name)
+            _trigger(plane.backends.kafka, topic, scaling.lag_threshold, credentials, name) for topic in _topics(plane)
         ],
     }
     scaled = make(plane, "ScaledObject", name, PROCESSOR, {"spec": body}, api_version=API_VERSION)
     return [credentials, scaled] if credentials else [scaled]
+
+
+def _topics(plane: DataPlane) -> list[str]:
+    """Of every stream that can have one: a sharer whose name cannot be used is no reason to do nothing."""
+    found = set()
+    for stream in plane.streams:
+        with contextlib.suppress(InvalidSpec):
+            found.add(stream.stream().topic)
+    return sorted(found)
 
 
 def _trigger(kafka: KafkaBackend, topic: str, threshold: int, credentials: Object | None, name: str) -> Object:

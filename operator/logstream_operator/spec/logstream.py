@@ -10,7 +10,7 @@ from logstream_operator.spec.ingest import Ingest, Redaction
 from logstream_operator.spec.metadata import Resource
 from logstream_operator.spec.names import NAME_PATTERN
 from logstream_operator.spec.part import InvalidSpec, Part, Rules, rule
-from logstream_operator.spec.pods import Api, Collector, Name, Processor, SecretName, Text
+from logstream_operator.spec.pods import Annotations, Api, Collector, Name, Processor, SecretName
 
 MAX_DAYS = 10_950
 Host = Annotated[
@@ -123,7 +123,7 @@ class Ingress(Part):
     class_name: Annotated[str, StringConstraints(max_length=253)] = Field(
         "", description="Ingress class. Empty: the cluster's default."
     )
-    annotations: Annotated[dict[str, Text], Field(max_length=32)] = Field(
+    annotations: Annotations = Field(
         default_factory=dict, description="For the controller, such as limits of body sizes."
     )
     tls: IngressTls | None = Field(None, description="Left out: plain HTTP, so that keys can be read on the way.")

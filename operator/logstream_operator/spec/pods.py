@@ -5,42 +5,44 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from logstream_operator.spec import quantity
 from logstream_operator.spec.part import Part, Rules, rule
+from logstream_operator.spec.quantity import check_quantity
 
 MAX_REPLICAS = 500
 
-_MAX_QUANTITY = 32
-_NUMBER = r"(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))"
-# Kubernetes' own pattern of quantities, without a sign: nothing here can be negative.
-_QUANTITY = rf"^{_NUMBER}(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?{_NUMBER}))?$"
-
-
-def _check_quantity(value: str | int) -> str | int:
-    if isinstance(value, int) and value < 0:
-        raise ValueError("must not be negative")
-    if isinstance(value, str) and (len(value) > _MAX_QUANTITY or not re.fullmatch(_QUANTITY, value)):
-        raise ValueError("must be a quantity, as 500m or 2Gi")
-    return value
-
-
 Quantity = Annotated[
     str | int,
-    AfterValidator(_check_quantity),
+    AfterValidator(check_quantity),
     Field(
         json_schema_extra={
             "x-kubernetes-int-or-string": True,
-            "pattern": _QUANTITY,
-            "maxLength": _MAX_QUANTITY,
+            "pattern": quantity.PATTERN,
+            "maxLength": quantity.MAX_LENGTH,
             "minimum": 0,
         }
     ),
 ]
 LabelKey = Annotated[str, StringConstraints(max_length=317)]
-LabelValue = Annotated[str, StringConstraints(max_length=63)]
+LabelValue = Annotated[str, StringConstraints(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")]
 Text = Annotated[str, StringConstraints(max_length=4096)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=253)]
 Replicas = Annotated[int, Field(ge=0, le=MAX_REPLICAS)]
 _RESERVED = "logstream.dev/"
+_PREFIX = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+_KEY = re.compile(rf"(?=[^/]{{1,253}}/|[^/]+$)({_PREFIX}/)?[A-Za-z0-9]([-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?")
+
+
+def _check_keys(values: dict[str, str]) -> dict[str, str]:
+    """Schemas have no patterns for keys."""
+    for key in values:
+        if not _KEY.fullmatch(key):
+            raise ValueError(f"{key[:80]!r} is no key: it must be like example.com/name or name")
+    return values
+
+
+Labels = Annotated[dict[str, LabelValue], Field(max_length=32), AfterValidator(_check_keys)]
+Annotations = Annotated[dict[str, Text], Field(max_length=32), AfterValidator(_check_keys)]
 
 
 class Resources(Part):
@@ -106,12 +108,8 @@ class PodMetadata(Part):
         ),
     ]
 
-    labels: Annotated[dict[str, LabelValue], Field(max_length=32)] = Field(
-        default_factory=dict, description="Added to the pods, for example for a mesh or for costs."
-    )
-    annotations: Annotated[dict[str, Text], Field(max_length=32)] = Field(
-        default_factory=dict, description="Added to the pods."
-    )
+    labels: Labels = Field(default_factory=dict, description="Added to the pods, for example for a mesh or for costs.")
+    annotations: Annotations = Field(default_factory=dict, description="Added to the pods.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -127,9 +125,7 @@ class PodMetadata(Part):
 class PodSpec(Part):
     """Where pods run. Nothing here can loosen their security."""
 
-    node_selector: Annotated[dict[str, LabelValue], Field(max_length=32)] = Field(
-        default_factory=dict, description="Labels that a node must have."
-    )
+    node_selector: Labels = Field(default_factory=dict, description="Labels that a node must have.")
     tolerations: Annotated[tuple[Toleration, ...], Field(max_length=32)] = Field((), description="Taints put up with.")
     affinity: dict[str, Any] | None = Field(
         None,

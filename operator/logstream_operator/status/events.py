@@ -39,7 +39,7 @@ def _is_news(one: Condition, was: Condition | None) -> bool:
 
 def _is_bad(one: Condition) -> bool:
     good = "False" if one["type"] == DEGRADED else "True"
-    return one["type"] not in NEUTRAL and bool(one["status"] != good)
+    return bool(one["type"] not in NEUTRAL and one["status"] != good)
 
 
 def _note(one: Condition) -> str:
