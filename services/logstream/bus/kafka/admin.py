@@ -107,6 +107,13 @@ class Admin:
         self._faults.clear()
         return answers
 
+    async def ask(self, what: str, question: Callable[[AdminClient], "Mapping[Any, Future[Any]]"]) -> list[Any]:
+        """The answers to anything that librdkafka's admin client can be asked, in the order of the question's futures.
+
+        what: to begin an error's sentence with. Raises BusUnavailable, whose cause has Kafka's own code, NotFound.
+        """
+        return await self._ask(what, lambda: question(self._client))
+
     async def reach(self) -> None:
         """Raises BusUnavailable, with the reason, when the brokers do not answer us."""
         await self._ask(
