@@ -19,7 +19,7 @@ from logstream import metrics
 from logstream.run.load import load
 from logstream.run.settings import PROCESSES
 from logstream_operator.objects import COMPONENTS, ClusterFacts, DataPlane, endpoints, render
-from logstream_operator.objects.config import FILE, FOLDER
+from logstream_operator.objects.config import FILE, FOLDER, dump
 from logstream_operator.objects.pod import GRACE_SECONDS
 from logstream_operator.objects.secrets import FOLDER as SECRETS
 from logstream_operator.spec import InvalidSpec
@@ -208,6 +208,13 @@ def mounted(text: str, deployment: Object, folder: Path, authority: str) -> str:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(contents.get(item["key"], f"{secret['name']}/{item['key']}"))
     return text.replace(SECRETS, str(folder))
+
+
+@given(st.dictionaries(st.text("abc_", min_size=1), st.text() | st.integers() | st.booleans() | st.lists(st.text())))
+def test_any_setting_comes_back(values: dict[str, Any]) -> None:
+    assert yaml.safe_load(dump({"run": values, "log": {"format": "json"}})) == {
+        "run": values or None, "log": {"format": "json"},
+    }  # fmt: skip
 
 
 def test_settings_are_immutable_and_named_by_what_they_say() -> None:

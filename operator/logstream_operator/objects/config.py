@@ -5,10 +5,11 @@ a restart (retention, quota, anonymous reads, the streams themselves) is in the 
 """
 
 import hashlib
+import json
+import re
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
-
-import yaml
 
 from logstream_operator.objects import secrets
 from logstream_operator.objects.meta import (
@@ -31,6 +32,7 @@ DRAIN_SECONDS, SHUTDOWN_SECONDS = 8, 20
 """Balancers hear within DRAIN_SECONDS that a pod ends; see docs/processes.md, Stopping."""
 
 Section = dict[str, Any]
+_NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 _ALL = "0.0.0.0"  # noqa: S104 — the pod's own addresses; the NetworkPolicy says who reaches them.
 
 
@@ -52,9 +54,25 @@ def settings(plane: DataPlane, component: str) -> dict[str, Section]:
 
 
 def config_map(plane: DataPlane, component: str) -> Object:
-    text = yaml.safe_dump(settings(plane, component), sort_keys=True, allow_unicode=True)
+    text = dump(settings(plane, component))
     name = child_name(plane.resource.name, component, "config", checksum(text))
     return make(plane, "ConfigMap", name, component, {"immutable": True, "data": {FILE: text}})
+
+
+def dump(sections: Mapping[str, Section]) -> str:
+    """YAML with one line a setting, its value in JSON. The text is the ConfigMap's name, so no library's way of
+    breaking lines may be in it."""
+    lines = []
+    for section in sorted(sections):
+        lines.append(f"{section}:\n")
+        lines += (f"  {field}: {_json(value)}\n" for field, value in sorted(sections[section].items()))
+    return "".join(lines)
+
+
+def _json(value: Any) -> str:
+    # JSON allows characters that YAML does not.
+    text = json.dumps(value, ensure_ascii=False)
+    return _NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def checksum(text: str) -> str:

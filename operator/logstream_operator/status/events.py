@@ -34,7 +34,7 @@ def _is_news(one: Condition, was: Condition | None) -> bool:
         # Still wrong, and for another reason: what is to be done has changed.
         return changed or (was is not None and was["reason"] != one["reason"])
     # All else that gets well again makes Ready so in the end.
-    return changed and kind == READY
+    return bool(changed and kind == READY)
 
 
 def _is_bad(one: Condition) -> bool:
