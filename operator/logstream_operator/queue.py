@@ -164,8 +164,12 @@ class Queue(Generic[K]):
 class Workers(Generic[K]):
     """`count` tasks that take keys from `queue` and do `work`. All calls from one event loop."""
 
-    def __init__(self, queue: Queue[K], work: Work[K], *, count: int) -> None:
+    def __init__(
+        self, queue: Queue[K], work: Work[K], *, count: int, waited: Callable[[float], None] = lambda _: None
+    ) -> None:
+        """waited: told of each key that is taken how long its change had waited, seconds."""
         self.queue = queue
+        self._waited = waited
         self._work = work
         self._count = count
         self._added = asyncio.Event()
@@ -187,7 +191,8 @@ class Workers(Generic[K]):
             if taken is None:
                 await self._wait()
                 continue
-            key, _ = taken
+            key, waited = taken
+            self._waited(waited)
             # Its own failures are the work's to tell; here they only mean "later".
             try:
                 next_look = await self._work(key)

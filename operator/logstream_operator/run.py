@@ -60,7 +60,7 @@ class Operator:
         own = settings.operator
         self.identity = own.identity or f"{socket.gethostname()}-{os.getpid()}"
         self._queue: Queue[Key] = Queue(self._clock, Pace(resync=own.resync_seconds))
-        self._workers = Workers(self._queue, self._work, count=own.workers)
+        self._workers = Workers(self._queue, self._work, count=own.workers, waited=metrics.QUEUE_WAIT_SECONDS.observe)
         self._context = Context(
             cluster=cluster,
             settings=settings,

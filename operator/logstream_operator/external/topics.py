@@ -57,6 +57,8 @@ class Topics:
         self.settings = settings
         self.faults = Faults(settings.bootstrap_servers)
         self.admin = Admin(settings, self.faults)
+        self.users: dict[str, str] = {}
+        """What `logstream_operator.external.users` remembers of this Kafka."""
         self._fetcher: Fetcher | None = None
         self._reading = asyncio.Lock()
 

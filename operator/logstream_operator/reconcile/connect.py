@@ -52,8 +52,11 @@ class Connected:
     backends: Backends | None
     """What the pods get; None while one of the three is not known."""
 
+    passwords: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Those that were generated, by their keys in the data plane's Secret: of users that are made."""
+
     def user(self) -> str | None:
-        """Of the data plane where the operator makes users: database, role, SCRAM user and ClickHouse user alike."""
+        """Of the data plane where the operator makes its database: that and the role have this name."""
         return self.database.managed if isinstance(self.database, Database) else None
 
 
@@ -77,9 +80,10 @@ async def connect(context: Context, plane: LogStream, owner: Mapping[str, Any], 
         except Refused as error:
             given[backend] = error
     user = database_name(plane.namespace, plane.name, plane.uid)
+    needed = _needed(context, chosen)
     generated: connections.Values | LogStreamError
     try:
-        generated = await _generated(context, plane, owner, _needed(context, chosen) if making else {})
+        generated = await _generated(context, plane, owner, needed if making else {})
     except Refused as error:
         generated = error
     kafka = _kafka(context, given.get("kafka"))
@@ -112,7 +116,10 @@ async def connect(context: Context, plane: LogStream, owner: Mapping[str, Any], 
             postgres=_pods_postgres(database, chosen.get("postgres"), given.get("postgres"), mine),
             checksum=hashlib.sha256(contents.encode()).hexdigest()[:16],
         )
-    return Connected(kafka, store, database, frozenset(chosen), backends)
+    passwords = (
+        {} if isinstance(generated, LogStreamError) else {key: generated[key] for key in needed if key in generated}
+    )
+    return Connected(kafka, store, database, frozenset(chosen), backends, passwords)
 
 
 def _needed(context: Context, chosen: Mapping[str, str]) -> dict[str, str | None]:

@@ -13,6 +13,7 @@ from logstream_operator.cluster.events import Recorder
 from logstream_operator.external.accounts import Administrator, open_accounts
 from logstream_operator.external.connections import Files
 from logstream_operator.external.pool import Pool
+from logstream_operator.external.store_users import StoreUsers
 from logstream_operator.external.topics import Topics
 from logstream_operator.objects.plane import ClusterFacts
 from logstream_operator.reconcile.known import Known
@@ -42,6 +43,7 @@ class Context:
     known: Known = field(default_factory=Known)
     facts: ClusterFacts = field(default_factory=ClusterFacts)
     crash: Callable[[str], None] = lambda step: None
+    _written: dict[StoreSettings, dict[tuple[str, str], str]] = field(default_factory=dict)
     kafka: Pool[Topics] = field(init=False)
     stores: Pool[Store] = field(init=False)
     accounts: Pool[Accounts] = field(init=False)
@@ -51,6 +53,10 @@ class Context:
         self.stores = Pool(self.clock, most=8)
         # Each may hold a few connections to Postgres, which has a hundred.
         self.accounts = Pool(self.clock, most=16)
+
+    def store_users(self, store: Store, settings: StoreSettings) -> StoreUsers:
+        """Users on the ClickHouse of `store`."""
+        return StoreUsers(store, settings.cluster, self._written.setdefault(settings, {}))
 
     @property
     def administrator(self) -> Administrator | None:

@@ -12,8 +12,9 @@ from logstream.logs import get_logger
 from logstream.stream import Stream
 from logstream_operator.cluster.errors import Missing
 from logstream_operator.cluster.kinds import LOGSTREAM, Object
-from logstream_operator.external.accounts import drop_database
+from logstream_operator.external.accounts import database_name, drop_database
 from logstream_operator.external.schema import drop_schema
+from logstream_operator.external.users import KafkaUsers
 from logstream_operator.reconcile.connect import Connected, connect
 from logstream_operator.reconcile.context import Context, make_accounts, make_store, make_topics
 from logstream_operator.spec import InvalidSpec, LogStream
@@ -111,8 +112,11 @@ async def _remove(context: Context, obj: Object, resource: LogStream, stream: St
     if delete:
         await _attempt(problems, f"topic {stream.topic}", lambda: _drop_topics(context, connected, stream))
         await _attempt(problems, f"database {stream.database}", lambda: _drop_tables(context, connected, stream))
-        if resource.is_data_plane and (user := connected.user()) is not None:
-            await _attempt(problems, f"Postgres database {user}", lambda: _drop_accounts(context, connected, user))
+        if resource.is_data_plane:
+            name = database_name(plane.namespace, plane.name, plane.uid)
+            await _attempt(problems, f"users {name}", lambda: _drop_users(context, connected, name))
+            if connected.user() is not None:
+                await _attempt(problems, f"Postgres database {name}", lambda: _drop_accounts(context, connected, name))
     return problems
 
 
@@ -147,6 +151,27 @@ async def _drop_tables(context: Context, connected: Connected, stream: Stream) -
         raise settings
     async with context.stores.use(settings, lambda: make_store(settings)) as store:
         await drop_schema(store, stream)
+
+
+async def _drop_users(context: Context, connected: Connected, name: str) -> None:
+    """Those that the operator made: on its own backends, where they ask for credentials."""
+    kafka, store, own = connected.kafka, connected.store, context.settings
+    if (
+        "kafka" not in connected.own
+        and own.operator.manage_kafka_users
+        and not isinstance(kafka, LogStreamError)
+        and kafka.security_protocol.startswith("SASL")
+    ):
+        async with context.kafka.use(kafka, lambda: make_topics(kafka)) as topics:
+            await KafkaUsers(topics).drop(name)
+    if (
+        "clickhouse" not in connected.own
+        and own.operator.manage_clickhouse_users
+        and not isinstance(store, LogStreamError)
+        and store.password.get_secret_value()
+    ):
+        async with context.stores.use(store, lambda: make_store(store)) as found:
+            await context.store_users(found, store).drop(name)
 
 
 async def _drop_accounts(context: Context, connected: Connected, name: str) -> None:

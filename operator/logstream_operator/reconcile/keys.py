@@ -106,7 +106,8 @@ async def reconcile_key(context: Context, key: Key, *, ask: confirm.Ask | None =
         await write_invalid(context, obj, problem, kind=API_KEY)
         if isinstance(error, Unavailable) or getattr(error, "reason", "") in ("StreamMissing", "StreamNotReady"):
             raise KeyUnfinished(error.message) from error
-        return None
+        # It may be mended where nobody tells, such as a Secret in the way.
+        return LOOK_SECONDS
 
 
 async def _bring_about(

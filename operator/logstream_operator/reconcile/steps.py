@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from logstream.errors import LogStreamError, Unavailable
-from logstream_operator.cluster.errors import ClusterAway
-from logstream_operator.external.problem import Refused, reason_of
+from logstream_operator.cluster.errors import ClusterAway, ClusterRefused
+from logstream_operator.external.problem import reason_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Steps:
 
     def fail(self, name: str, error: LogStreamError, backend: str) -> None:
         self.failures[name] = Failure(
-            reason_of(error, backend), error.message, isinstance(error, Unavailable) and not isinstance(error, Refused)
+            reason_of(error, backend), error.message, isinstance(error, Unavailable | ClusterRefused)
         )
 
     @property

@@ -15,15 +15,16 @@ from logstream.settings import KafkaSettings, StoreSettings
 from logstream.stream import Stream
 from logstream_operator.cluster.kinds import LOGSTREAM, Object
 from logstream_operator.cluster.objects import Identity, Outcome, observe, settle
-from logstream_operator.external.accounts import ensure_database, ensure_stream
+from logstream_operator.external.accounts import database_name, ensure_database, ensure_stream
 from logstream_operator.external.problem import Refused
 from logstream_operator.external.schema import ensure_schema
 from logstream_operator.external.topics import TopicsState, WantedTopics
+from logstream_operator.external.users import KafkaUsers
 from logstream_operator.objects import render
 from logstream_operator.objects.meta import LOGSTREAM_LABEL, MANAGED_LABEL
 from logstream_operator.objects.plane import DataPlane
 from logstream_operator.queue import Forgotten
-from logstream_operator.reconcile.connect import Connected, Database, connect
+from logstream_operator.reconcile.connect import CLICKHOUSE_PASSWORD, KAFKA_PASSWORD, Connected, Database, connect
 from logstream_operator.reconcile.context import Context, Key, make_accounts, make_store, make_topics
 from logstream_operator.reconcile.deletion import finalize, holds_finalizer, keep_finalizer, wants_finalizer
 from logstream_operator.reconcile.known import Source
@@ -128,6 +129,9 @@ async def _keep_up(work: _Work) -> float | None:
             context.enqueue(Key("LogStreamAPIKey", *other), None)
     if work.steps.passing:
         raise Unfinished
+    if work.steps.failed:
+        # It may be mended where nobody tells: another password, a right that was given.
+        return SECRETS_SECONDS
     own = (found for _, found in work.plane.spec.connections if found is not None)
     # Secrets are not watched, since nobody may list them: another password is noticed by looking.
     return SECRETS_SECONDS if any(own) else None
@@ -226,10 +230,17 @@ async def _accounts(work: _Work, connected: Connected) -> None:
             pass
 
 
+def _user(work: _Work) -> str:
+    """Of the data plane, on every backend alike."""
+    return database_name(work.plane.namespace, work.plane.name, work.plane.uid)
+
+
 async def _topics(work: _Work, connected: Connected) -> None:
     context, settings = work.context, _usable(connected.kafka)
     wanted = work.resource.spec.topic
     async with context.kafka.use(settings, lambda: make_topics(settings)) as topics:
+        if (password := connected.passwords.get(KAFKA_PASSWORD)) is not None:
+            await KafkaUsers(topics).ensure(_user(work), password, work.stream)
         work.topics = await topics.ensure(
             WantedTopics(
                 work.stream,
@@ -257,6 +268,8 @@ async def _schema(work: _Work, connected: Connected) -> None:
         ) as accounts,
     ):
         await ensure_schema(store, accounts, work.stream, retention_days=days)
+        if (password := connected.passwords.get(CLICKHOUSE_PASSWORD)) is not None:
+            await context.store_users(store, settings).ensure(_user(work), password, work.stream)
 
 
 async def _row(work: _Work, connected: Connected) -> None:
