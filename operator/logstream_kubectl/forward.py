@@ -1,7 +1,9 @@
 """A way to a ready API pod through `kubectl port-forward`, for as long as a command runs."""
 
 import contextlib
+import os
 import re
+import signal
 import subprocess
 from collections import deque
 from collections.abc import Iterator
@@ -13,6 +15,8 @@ from logstream_kubectl.resources import Object, api_labels, http_port, name_of, 
 
 START_SECONDS = 30.0
 _LONGEST_PAUSE = 10.0
+_KEEPER = '"$@" & exec >&- 2>&-; read -r _; kill $!; wait'
+"""Ends kubectl when its standard input does: with this command, however that ends."""
 _FORWARDING = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+) ->")
 
 
@@ -41,7 +45,7 @@ class Forward:
         self._process: subprocess.Popen[str] | None = None
         self._told: deque[str] = deque(maxlen=10)
         self._changed = Condition()
-        self._ended = False
+        self._lost = self._ended = False
         self._thread = Thread(target=self._keep, daemon=True)
 
     @property
@@ -49,10 +53,10 @@ class Forward:
         return f"http://127.0.0.1:{self._port}"
 
     def __enter__(self) -> "Forward":
-        process = self._process = self._start()
+        self._process = self._start()
         self._thread.start()
         with self._changed:
-            self._changed.wait_for(lambda: self._port or process.poll() is not None, START_SECONDS)
+            self._changed.wait_for(lambda: self._port or self._lost, START_SECONDS)
         if not self._port:
             self.close()
             said = advise("\n".join(self._told), "create", "pods/portforward") if self._told else "it said nothing"
@@ -80,8 +84,8 @@ class Forward:
         )
         # A session of its own: Ctrl-C is for this command, which then ends kubectl.
         return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            start_new_session=True,
+            ["sh", "-c", _KEEPER, "sh", *command],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
 
     def _keep(self) -> None:
@@ -91,8 +95,9 @@ class Forward:
             for line in process.stdout or ():
                 self._heard(line)
                 pause = 0.5
-            process.wait()
+            _end(process)
             with self._changed:
+                self._lost = True
                 self._changed.notify_all()
                 # A forward that never worked is the command's to report.
                 if not self._port or self._changed.wait_for(lambda: self._ended, pause):
@@ -116,11 +121,13 @@ class Forward:
 
 
 def _end(process: "subprocess.Popen[str]") -> None:
-    process.terminate()
+    """Idempotent."""
+    if process.stdin is not None:
+        process.stdin.close()
     try:
         process.wait(3)
     except subprocess.TimeoutExpired:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 

@@ -128,6 +128,8 @@ def advise(told: str, verb: str, kind: str) -> str:
         return f"{said}; ask for a role that may, and check it with: kubectl auth can-i {what}"
     if "(Unauthorized)" in told or "You must be logged in" in told:
         return f"{said}; log in to the cluster again, and check it with: kubectl auth whoami"
+    if found := re.search(r'namespaces "([^"]*)" not found', told):
+        return f"there is no namespace {found[1]}; see those there are with: kubectl get namespaces"
     if "does not exist" in said and "context" in said:
         return f"{said}; see those there are with: kubectl config get-contexts"
     if re.search(r"connection to the server|Unable to connect|connect: |i/o timeout|deadline exceeded", told):

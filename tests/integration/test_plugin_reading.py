@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from tests.support.cluster import Cluster
 from tests.support.kubectl_plugin import Plugin
@@ -163,12 +164,14 @@ def test_reading_without_a_key(plugin: Plugin, place: str, up: Up, cli: Cli) -> 
     assert "nothing found for 'refused', stream open" in done.stderr
 
 
-@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_tail_goes_on_when_its_pod_goes(
-    plugin: Plugin, place: str, cli: Cli, secrets: dict[str, str], ended_by: signal.Signals
+    plugin: Plugin, place: str, up: Up, secrets: dict[str, str], ended_by: signal.Signals
 ) -> None:
     def send(text: str) -> None:
-        cli("send", text, "--service", "till", "--api-key", secrets["ingest"])
+        body = {"service": "till", "level": "info", "message": text}
+        headers = {"Authorization": f"Bearer {secrets['ingest']}"}
+        httpx.post(f"{up.url('collector')}/ingest", json=body, headers=headers).raise_for_status()
 
     with plugin.begin("tail", "shop", "service:till", "-n", place) as tailing:
         assert tailing.stdout is not None
@@ -192,8 +195,8 @@ def test_tail_goes_on_when_its_pod_goes(
         tailing.send_signal(ended_by)
         tailing.wait(30)
         forwards = plugin.forwards
-    assert tailing.returncode == (130 if ended_by is signal.SIGINT else 143)
-    assert all(is_gone(pid) for pid, _, _ in forwards)
+    assert tailing.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[ended_by]
+    eventually(lambda: all(is_gone(pid) for pid, _, _ in forwards), "no forward is left", 10)
     # The same port, so that the tail finds its way.
     assert len(forwards) == 2
     assert forwards[1][2].split(":")[0].isdigit()

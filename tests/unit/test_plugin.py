@@ -94,10 +94,11 @@ def test_what_kubectl_could_take_for_something_else_is_no_name(name: str) -> Non
         ("error: You must be logged in to the server (Unauthorized)", "kubectl auth whoami"),
         ('error: context "x" does not exist', "kubectl config get-contexts"),
         (
-            "E0131 12:00:00.000000 1 memcache.go:265] x\nThe connection to the server 127.0.0.1:1 was refused - did you",
+            "E0131 12:00:00.000000 1 memcache.go:265] x\nThe connection to the server 127.0.0.1:1 was refused - did",
             "the API server cannot be reached (The connection to the server 127.0.0.1:1 was refused",
         ),
         ("Unable to connect to the server: net/http: TLS handshake timeout", "kubectl cluster-info"),
+        ('Error from server (NotFound): namespaces "x" not found', "there is no namespace x; see"),
         ("", "without a word"),
         ("error: something else", "something else"),
     ],
