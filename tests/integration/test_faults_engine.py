@@ -62,21 +62,21 @@ class Auditor:
             entries = await self._run.ledger()  # asserts the equation for each key
             if await self._waiting() == before:
                 # Nothing moved meanwhile, so both speak of the same moment.
-                assert {key: e.in_flight for key, e in entries.items() if e.in_flight} == before
+                assert {key: e.in_flight for key, e in entries.items() if e.in_flight} == before[2]
                 self.counted += 1
             self.looks += 1
 
-    async def _waiting(self) -> Counter[str]:
-        """Rows behind the processor's position, by key, from the records' own headers."""
+    async def _waiting(self) -> tuple[int, int, Counter[str]]:
+        """The processor's position, the end of the log, and the rows between them by key, from the records' headers."""
         bus, topic = self._run.bus, self._run.stream.topic
-        offset = (await bus.committed(topic, "processor", 0)).offset
+        position = offset = (await bus.committed(topic, "processor", 0)).offset
         waiting: Counter[str] = Counter()
         while messages := await bus.read(topic, 0, offset, max_bytes=1 << 24):
             for message in messages:
                 for segment in decode(message.value)[0].segments:
                     waiting[segment.key_id] += segment.rows
             offset = messages[-1].offset + 1
-        return waiting
+        return position, offset, waiting
 
 
 async def expect(run: Running, rows: int) -> None:

@@ -131,6 +131,8 @@ class Cli:
             "LOGSTREAM_CONFIG": str(home / "config.toml"),
             "XDG_STATE_HOME": str(home / "state"),
             "TZ": "UTC",
+            # As where nobody is looking, also when the tests themselves have a terminal of another width.
+            "COLUMNS": "100",
         }
 
     def run(self, *arguments: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[str]:
