@@ -86,6 +86,5 @@ class DataPlane:
     cluster: ClusterFacts
     image: str
     pull_policy: str = "IfNotPresent"
-    cluster_domain: str = "cluster.local"
     labels: dict[str, str] = field(default_factory=dict)
     """Put on every object, beside the operator's."""

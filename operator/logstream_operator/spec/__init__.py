@@ -4,7 +4,7 @@ from logstream_operator.spec.apikey import LogStreamAPIKey, LogStreamAPIKeySpec,
 from logstream_operator.spec.duration import format_duration, parse_duration
 from logstream_operator.spec.logstream import LogStream, LogStreamSpec
 from logstream_operator.spec.metadata import API_VERSION, GROUP, VERSION, Metadata
-from logstream_operator.spec.names import child_name, label_value
+from logstream_operator.spec.names import child_name
 from logstream_operator.spec.part import InvalidSpec
 
 __all__ = [
@@ -20,6 +20,5 @@ __all__ = [
     "Rotation",
     "child_name",
     "format_duration",
-    "label_value",
     "parse_duration",
 ]

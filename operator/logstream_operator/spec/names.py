@@ -1,12 +1,10 @@
 """Names of what is made for a resource: valid wherever they are used, and never two the same."""
 
 import hashlib
-import re
 
 MAX_NAME = 63
 """Of most names and of every label's value: RFC 1123's label."""
 _HASH = 8
-_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 NAME_PATTERN = r"^[a-z]([a-z0-9-]{0,48}[a-z0-9])?$"
 """Of a LogStream: see `logstream.stream.make_stream`."""
 
@@ -27,12 +25,3 @@ def child_name(owner: str, *parts: str, limit: int = MAX_NAME) -> str:
     if room < 1:
         raise ValueError(f"no room for {tail!r} in a name of {limit} characters")
     return owner[:room].rstrip("-.") + end
-
-
-def label_value(text: str) -> str:
-    """`text`, or its beginning and a hash where a label could not hold it."""
-    if len(text) <= MAX_NAME and _LABEL.fullmatch(text):
-        return text
-    digest = hashlib.sha256(text.encode()).hexdigest()[:_HASH]
-    plain = re.sub(r"[^a-z0-9-]", "-", text.lower())[: MAX_NAME - _HASH - 1].strip("-")
-    return f"{plain}-{digest}" if plain else digest

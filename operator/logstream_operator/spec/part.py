@@ -42,17 +42,11 @@ class Part(BaseModel):
         return found
 
 
-def rule(expression: str, message: str, *, field: str = "", compute: str = "", old: bool = False) -> dict[str, Any]:
-    """One CEL rule. field: the path that is blamed, from the object that has the rule. compute: a CEL expression that
-    makes the message. old: the rule also holds while there is no oldSelf."""
+def rule(expression: str, message: str, *, field: str = "") -> dict[str, Any]:
+    """One CEL rule. message: names the field and what to do. field: the path that is blamed, from the object that has
+    the rule."""
     found: dict[str, Any] = {"rule": expression, "message": message}
-    if field:
-        found["fieldPath"] = field
-    if compute:
-        found["messageExpression"] = compute
-    if old:
-        found["optionalOldSelf"] = True
-    return found
+    return {**found, "fieldPath": field} if field else found
 
 
 def refuse(error: ValidationError) -> NoReturn:
