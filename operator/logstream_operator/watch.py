@@ -78,6 +78,8 @@ class Watch:
         """Until it is cancelled. Raises Stopped after SIGTERM or SIGINT, which kopf takes to itself."""
         # It tells what each handler did, at a level that means something else here.
         logging.getLogger("kopf").setLevel(logging.WARNING)
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(_is_news)
         sampling = asyncio.create_task(self._sample(), name="samples of watchers")
         try:
             await kopf.operator(
@@ -205,6 +207,11 @@ class Watch:
         name = (meta.get("labels") or {}).get(LOGSTREAM_LABEL)
         if name:
             self._add(Key("LogStream", meta["namespace"], name))
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """While the API server is away each watcher tells of each attempt, a dozen a second; the workers tell it once."""
+    return not (record.name.startswith("kopf") and str(record.msg).startswith("Request attempt"))
 
 
 def _names(task: str, kind: Kind) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from tests.support.cluster import Cluster
 from tests.support.engine import EngineProcess
 from tests.support.kafka import Kafka
-from tests.support.operator import CRDS, OperatorProcess, Rig, backends, condition, until
+from tests.support.operator import CRDS, OperatorProcess, Rig, backends, until
 from tests.support.operator import rig as make_rig
 from tests.support.operator import settings as make_settings
 from tests.support.postgres import Postgres
@@ -180,9 +180,9 @@ async def test_the_api_server_comes_back_and_watches_expire(
     namespace = await asyncio.to_thread(own_cluster.create_namespace)
     url = postgres.url()
     given = make_settings(kafka=kafka.bootstrap, store=engine.url, postgres=url)
-    process = OperatorProcess(
-        tmp_path, own_cluster.kubeconfig, [namespace], **backends(kafka=kafka.bootstrap, store=engine.url, postgres=url)
-    )
+    given_to_it = backends(kafka=kafka.bootstrap, store=engine.url, postgres=url)
+    # Who cannot renew its Lease ends, as it should.
+    process = OperatorProcess(tmp_path, own_cluster.kubeconfig, [namespace], **given_to_it, leader_election="false")
     try:
         async with make_rig(own_cluster.kubeconfig, given, tmp_path, namespace) as rig:
             await rig.apply("shop")
@@ -199,6 +199,5 @@ async def test_the_api_server_comes_back_and_watches_expire(
             await until(lambda: has(rig, "pay", "StreamReady"))
             await asyncio.to_thread(own_cluster.delete_namespace, namespace)
             await until(lambda: _is_gone(rig, "pay"), seconds=120)
-            assert condition is not None
     finally:
         process.kill()
