@@ -3,7 +3,11 @@
 import json
 import os
 import re
+import subprocess
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -234,3 +238,31 @@ def test_two_releases_in_a_cluster_share_no_cluster_wide_names() -> None:
         }
 
     assert not cluster_wide("one") & cluster_wide("two")
+
+
+@pytest.mark.parametrize("status", [200, 503])
+def test_helm_test_asks_the_operator(status: int) -> None:
+    """The hook's own program, against a server in the operator's place."""
+
+    class Ready(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/readyz" else 404)
+            self.end_headers()
+            self.wfile.write(b"the reason")
+
+        def log_message(self, *_: object) -> None: ...
+
+    hook = chart.one(chart.render(chart.GOLDEN / "default.values.yaml"), "Pod", "logstream-test")
+    assert hook["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    _, _, program = hook["spec"]["containers"][0]["command"]
+    address = f"logstream-operator.{chart.NAMESPACE}.svc:8080"
+    assert address in program
+    with HTTPServer(("127.0.0.1", 0), Ready) as server:
+        thread = Thread(target=server.handle_request)
+        thread.start()
+        ours = program.replace(address, f"127.0.0.1:{server.server_port}")
+        done = subprocess.run([sys.executable, "-c", ours], capture_output=True, text=True, check=False, timeout=60)
+        thread.join()
+
+    assert (done.returncode == 0) is (status == 200), done.stderr
+    assert done.stdout.strip() == f"{status} the reason"
