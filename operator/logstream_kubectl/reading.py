@@ -66,7 +66,7 @@ def deadletters_command() -> TyperGroup:
     # A Typer of one group alone has it as its only command only with a callback.
     made.callback()(lambda: None)
     whole = typer.main.get_command(made).commands["deadletters"]  # type: ignore[attr-defined]
-    commands = {
+    commands: Any = {
         name: _asking(_Administering, command, f"deadletters {name}", f"deadletters {EXAMPLE} {name}", placed=False)
         for name, command in whole.commands.items()
     }

@@ -105,7 +105,7 @@ def row(stream: Object, now: datetime) -> list[Cell]:
     ]
 
 
-def _ready(ready: Condition | None) -> Cell:
+def _ready(ready: Condition | None) -> tuple[str, str]:
     if ready is None or ready.status == "Unknown":
         return ("unknown", view.WARN)
     return ("yes", view.GOOD) if ready.status == "True" else ("no", view.BAD)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from shutil import get_terminal_size
 from typing import Annotated, Any
 
 import typer
@@ -47,7 +48,7 @@ def top(
         found = ask.all(LOGSTREAM, everywhere=everywhere) if stream is None else [ask.get(LOGSTREAM, stream)]
         return measure(found, seen, time.monotonic())
 
-    looks, screen = 0, _Screen(form)
+    looks, screen = 0, Screen(form)
     while True:
         screen.draw(look())
         looks += 1
@@ -92,7 +93,7 @@ def cells(row: dict[str, Any]) -> list[Cell]:
     ]
 
 
-class _Screen:
+class Screen:
     """Draws in place where a person looks, else one table behind the other."""
 
     def __init__(self, form: Form) -> None:
@@ -106,6 +107,10 @@ class _Screen:
             return
         lines = view.lines(COLUMNS, map(cells, rows)) if rows else ["there are no LogStreams here"]
         if self._live:
+            # One line is the cursor's; what is above the screen cannot be drawn anew.
+            most = max(2, get_terminal_size((100, 24)).lines - 1)
+            if len(lines) > most:
+                lines = [*lines[: most - 1], f"… {len(lines) - most + 1} more; see one with: top STREAM"]
             # Up to where the last one began, and nothing of it left.
             up = f"\033[{self._drawn}F" if self._drawn else ""
             output.write(f"{up}\033[J" + "\n".join(lines), flush=True)

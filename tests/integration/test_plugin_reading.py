@@ -164,6 +164,14 @@ def test_reading_without_a_key(plugin: Plugin, place: str, up: Up, cli: Cli) -> 
     assert "nothing found for 'refused', stream open" in done.stderr
 
 
+def test_what_kubectl_says_of_a_forward_that_fails(cluster: Cluster, place: str, tmp_path: Path) -> None:
+    """Up to the kubelet it is the real thing."""
+    done = Plugin(cluster, tmp_path / "bin", stand_in=False).run("tail", "shop", "-n", place)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("logstream: no way to the API of LogStream plane: ")
+    assert "pod plane-api-1 does not have a host assigned" in done.stderr
+
+
 @pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_tail_goes_on_when_its_pod_goes(
     plugin: Plugin, place: str, up: Up, secrets: dict[str, str], ended_by: signal.Signals

@@ -54,9 +54,10 @@ asyncio.run(main())
 
 
 class Plugin:
-    """folder: for the programs on the PATH. target: where forwarded ports lead, "host:port"."""
+    """folder: for the programs on the PATH. target: where forwarded ports lead, "host:port". stand_in: False has
+    kubectl itself forward, which fails for want of a kubelet."""
 
-    def __init__(self, access: Access, folder: Path, *, target: str = "127.0.0.1:9") -> None:
+    def __init__(self, access: Access, folder: Path, *, target: str = "127.0.0.1:9", stand_in: bool = True) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._target, self._log, forwarder = folder / "target", folder / "forwards", folder / "forwarder.py"
@@ -65,9 +66,8 @@ class Plugin:
         real = Path(access.environment["PATH"].split(os.pathsep)[0]) / "kubectl"
         python = shlex.quote(sys.executable)
         self._program("kubectl-logstream", f'exec {python} -m logstream_kubectl "$@"')
-        self._program(
-            "kubectl", f'[ "$1" = port-forward ] && exec {python} {forwarder} "$@"\nexec {shlex.quote(str(real))} "$@"'
-        )
+        forward = f'[ "$1" = port-forward ] && exec {python} {shlex.quote(str(forwarder))} "$@"\n' if stand_in else ""
+        self._program("kubectl", f'{forward}exec {shlex.quote(str(real))} "$@"')
         self.environment = {
             **{name: value for name, value in access.environment.items() if name not in DROPPED},
             "PATH": f"{folder}{os.pathsep}{access.environment['PATH']}",

@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from logstream.cli.failure import Failure
-from logstream_kubectl import ages, resources
+from logstream_kubectl import ages, resources, view
 from logstream_kubectl.advice import advise
 from logstream_kubectl.kubectl import advise as advise_error
 from logstream_kubectl.kubectl import checked
+from logstream_kubectl.options import Form
 from logstream_kubectl.rates import Rates
-from logstream_kubectl.top import measure
+from logstream_kubectl.top import Screen, measure
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -151,6 +152,33 @@ def test_top_forgets_streams_that_are_gone() -> None:
     rows = measure([stream("2")], seen, 1.0)
     assert set(seen) == {"2"}
     assert (rows[0]["stream"], rows[0]["acceptedPerSecond"]) == ("shop", None)
+
+
+def test_top_draws_in_place_and_no_more_than_a_screen(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("logstream.cli.output.in_terminal", lambda: True)
+    monkeypatch.setenv("LINES", "6")
+    monkeypatch.setenv("COLUMNS", "100")
+    streams = [
+        {"metadata": {"name": f"s{index}", "namespace": "it", "uid": str(index)}, "status": {"lag": index}}
+        for index in range(9)
+    ]
+    screen = Screen(Form.TABLE)
+    screen.draw(measure(streams, {}, 0.0))
+    screen.draw(measure(streams[:1], {}, 0.0))
+    first, second = capsys.readouterr().out.split("\033[5F")
+    assert first.startswith("\033[J")
+    assert len(first.splitlines()) == 5
+    assert "… 6 more" in first
+    assert "s0" in second
+
+
+def test_what_others_wrote_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    view.table(("name", "empty", "message"), [("shop", "-", "\033[2Jgone\nnext"), ("till", "", "x")])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["NAME", "MESSAGE"]
+    assert "\\x1b[2Jgone\\nnext" in lines[1]
 
 
 def test_there_is_nothing_to_do_about_a_stream_that_is_well() -> None:
