@@ -1,10 +1,12 @@
 """A LogStream on a real API server: everything that it asks for is made, and stays as it asks for."""
 
 import asyncio
+import json
 from typing import Any
 
 import asyncpg
 import pytest
+from sqlalchemy.engine import make_url
 from tests.support.operator import Rig, condition, settings, until
 
 from logstream.errors import NotFound
@@ -437,3 +439,15 @@ async def test_a_lost_password_is_replaced(operator: Rig) -> None:
     assert condition(obj, "AccountsReady")["status"] == "True"
     with pytest.raises(asyncpg.InvalidPasswordError):
         await asyncpg.connect(before.url, password=before.password)
+
+
+async def test_a_password_of_a_tenant_is_in_no_settings(operator: Rig, postgres: Any) -> None:
+    url = postgres.url().replace("+asyncpg", "")
+    await operator.secret("pg", {"url": url})
+    await operator.apply("shop", {"connections": {"postgres": {"secretRef": {"name": "pg"}}}})
+    obj = await operator.settle("shop")
+    assert condition(obj, "AccountsReady")["status"] == "True"
+    password = str(make_url(url).password)
+    children = await operator.children("shop")
+    assert ("Deployment", "shop-collector") in children
+    assert not any(password in json.dumps(child) for child in (*children.values(), obj))

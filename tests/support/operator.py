@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 
 from logstream.clock import SystemClock
 from logstream_operator.cluster.client import Cluster
@@ -39,11 +39,16 @@ def settings(*, kafka: str, store: str, postgres: str, **more: str) -> Settings:
         "kafka_min_insync_replicas": "1",
         "kafka_partitions": "2",
         "store_url": store,
-        "postgres_url": url.set(drivername="postgresql", password=None).render_as_string(hide_password=False),
+        "postgres_url": _without_password(url),
         "postgres_password": str(url.password),
         **more,
     }
     return load({f"LOGSTREAM_OPERATOR_{name.upper()}": value for name, value in given.items() if value})
+
+
+def _without_password(url: URL) -> str:
+    bare = URL.create("postgresql", url.username, None, url.host, url.port, url.database)
+    return bare.render_as_string(hide_password=False)
 
 
 @dataclass
@@ -257,7 +262,7 @@ def backends(*, kafka: str, store: str, postgres: str) -> dict[str, str]:
         "kafka_min_insync_replicas": "1",
         "kafka_partitions": "1",
         "store_url": store,
-        "postgres_url": url.set(drivername="postgresql", password=None).render_as_string(hide_password=False),
+        "postgres_url": _without_password(url),
         "postgres_password": str(url.password),
         "status_seconds": "2",
     }

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from logstream.errors import InvalidValue
@@ -162,7 +162,8 @@ def postgres_url(values: Values, files: Files) -> tuple[str, str]:
         )
     password = values.get("password") or (str(url.password) if url.password is not None else "")
     query = {**url.query, **({"sslrootcert": str(files.put(values["ca.crt"]))} if values.get("ca.crt") else {})}
-    bare = url.set(drivername="postgresql", password=None, query=query)
+    # Not `set`, which takes None for "as it is": the password would stay in it.
+    bare = URL.create("postgresql", url.username, None, url.host, url.port, url.database, query)
     return bare.render_as_string(hide_password=False), password
 
 
