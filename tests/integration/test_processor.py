@@ -248,6 +248,30 @@ async def test_a_remembered_plan_is_finished_first(
         assert (await run.ledger())["key1"].stored == 30
 
 
+async def test_a_token_that_stands_for_nothing_hides_no_rows(
+    tmp_path: Path, engine: EngineProcess, stream: Stream
+) -> None:
+    """ClickHouse was killed between writing the token down and making the part visible."""
+    plan = await plan_by_hand(tmp_path / "bus", stream)
+    store = await Store.connect(StoreSettings(url=engine.url))
+    for token in (plan.token, f"{plan.token}/2"):
+        await store.insert(stream, by_hand(plan), rows=20, token=token)
+        await store.command(
+            f"ALTER TABLE {stream.database}.logs DELETE WHERE partition = 0 SETTINGS mutations_sync = 1"
+        )
+    assert not await store.contains(stream, incarnation=plan.incarnation, partition=0, first=plan.first, last=plan.last)
+    await store.insert(stream, by_hand(plan), rows=20, token=plan.token)
+    assert not await store.contains(stream, incarnation=plan.incarnation, partition=0, first=plan.first, last=plan.last)
+    await store.close()
+    async with running(tmp_path / "bus", engine.url, stream) as run:
+        await run.settled()
+        assert await counts(run) == (30, 30)
+        # What comes late under any of the tokens is still kept out.
+        for token in (plan.token, f"{plan.token}/2", f"{plan.token}/3"):
+            await run.store.insert(stream, by_hand(plan), rows=20, token=token)
+        assert await counts(run) == (30, 30)
+
+
 def by_hand(plan: Plan) -> list[bytes | memoryview]:
     parts: list[bytes | memoryview] = []
     for offset in range(plan.first, plan.last + 1):

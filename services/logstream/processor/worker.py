@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from logstream import metrics
@@ -28,6 +29,7 @@ from logstream.processor.letter import Letter
 from logstream.processor.plan import Item, Plan, choose, idle
 from logstream.processor.poison import Poison
 from logstream.processor.retry import Backoff, Stopped, sleep
+from logstream.processor.sending import send_again
 from logstream.processor.window import ClaimWindow, Decision, Deduplication, is_keyed
 from logstream.settings import ProcessorSettings
 from logstream.storage.block import Provenance, seal
@@ -260,12 +262,18 @@ class Worker:
             if doubtful and await self.contains(plan):
                 return True
             started = time.perf_counter()
-            await self.store.insert(self.stream, parts, rows=count, token=plan.token, partition=plan.partition)
+            if doubtful and not self.store.distributed:
+                await send_again(plan, partial(self._send, plan, parts, count), self.contains)
+            else:
+                await self._send(plan, parts, count, plan.token)
             metrics.PROCESSOR_INSERT_SECONDS.observe(time.perf_counter() - started)
             metrics.PROCESSOR_INSERT_ROWS.observe(count)
             return True
         finally:
             self.shared.slots.release(self.stream.name)
+
+    async def _send(self, plan: Plan, parts: Parts, count: int, token: str) -> None:
+        await self.store.insert(self.stream, parts, rows=count, token=token, partition=plan.partition)
 
     async def contains(self, plan: Plan) -> bool:
         """Whether the plan's rows are stored; an INSERT is atomic, so any of them speaks for all."""
