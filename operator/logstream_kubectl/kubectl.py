@@ -122,7 +122,7 @@ def advise(told: str, verb: str, kind: str) -> str:
     said = re.sub(r"^(error: |Error from server \(\w+\): |Error from server: )", "", said)
     if "doesn't have a resource type" in told or "the server could not find the requested resource" in told:
         return "this cluster does not know LogStreams; install the operator with its chart: helm install logstream …"
-    if "(Forbidden)" in told:
+    if "(Forbidden)" in told or "is forbidden: User" in told:
         plural, _, group = kind.partition(".")
         what = f"{verb} {plural}.{group}" if group else f"{verb} {plural}"
         return f"{said}; ask for a role that may, and check it with: kubectl auth can-i {what}"

@@ -172,6 +172,54 @@ def test_what_kubectl_says_of_a_forward_that_fails(cluster: Cluster, place: str,
     assert "pod plane-api-1 does not have a host assigned" in done.stderr
 
 
+def test_the_rights_of_the_page_are_enough(
+    plugin: Plugin, place: str, cluster: Cluster, up: Up, tmp_path: Path
+) -> None:
+    group = {"apiGroups": ["logstream.dev"], "resources": ["logstreams", "logstreamapikeys"]}
+
+    def grant(*rules: dict[str, list[str]]) -> None:
+        api = "rbac.authorization.k8s.io"
+        cluster.apply(
+            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "person"}},
+            {"apiVersion": f"{api}/v1", "kind": "Role", "metadata": {"name": "person"}, "rules": list(rules)},
+            {
+                "apiVersion": f"{api}/v1", "kind": "RoleBinding", "metadata": {"name": "person"},
+                "roleRef": {"apiGroup": api, "kind": "Role", "name": "person"},
+                "subjects": [{"kind": "ServiceAccount", "name": "person", "namespace": place}],
+            },
+            namespace=place,
+        )  # fmt: skip
+
+    seeing = {**group, "verbs": ["get", "list"]}
+    reading = {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["secret-of-reader"], "verbs": ["get"]}
+    pods = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]}
+    forwarding = {"apiGroups": [""], "resources": ["pods/portforward"], "verbs": ["create"]}
+    grant(seeing)
+    plugin.environment["KUBECONFIG"] = str(cluster.as_service_account(place, "person"))
+    # The namespace is that of the kubeconfig.
+    assert "reader" in plugin("status", "shop")
+    plugin("keys", "list")
+    plugin("top", "--count", "1")
+    refused = plugin.run("search", "shop", "refused", "--url", up.url("API"))
+    assert (refused.returncode, "kubectl auth can-i get secrets" in refused.stderr) == (1, True), refused.stderr
+    refused = plugin.run("pause", "shop")
+    assert (refused.returncode, "can-i patch logstreams.logstream.dev" in refused.stderr) == (1, True), refused.stderr
+
+    grant(seeing, reading)
+    assert "payment refused" in plugin("search", "shop", "refused", "--since", "1d", "--url", up.url("API"))
+    assert "can-i get pods" in plugin.run("search", "shop", "refused").stderr
+
+    real = Plugin(cluster, tmp_path / "real", stand_in=False)
+    real.environment["KUBECONFIG"] = plugin.environment["KUBECONFIG"]
+    grant(seeing, reading, pods)
+    assert "can-i create pods/portforward" in real.run("search", "shop", "refused").stderr
+    grant(seeing, reading, pods, forwarding)
+    assert "does not have a host assigned" in real.run("search", "shop", "refused").stderr
+
+    grant({**group, "verbs": ["get", "list", "patch"]})
+    plugin("keys", "rotate", "sender", "--no-wait")
+
+
 @pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_tail_goes_on_when_its_pod_goes(
     plugin: Plugin, place: str, up: Up, secrets: dict[str, str], ended_by: signal.Signals
