@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy.engine import make_url
 from tests.support import chart
 from tests.support.chart import NAMESPACE, Object
-from tests.support.cluster import Cluster, programs
+from tests.support.cluster import Cluster, CommandError, programs
 from tests.support.engine import EngineProcess
 from tests.support.kafka import Kafka
 from tests.support.ports import free_ports
@@ -164,6 +164,7 @@ def installed(
     path.write_text(json.dumps(values))
     cluster.helm("install", "logstream", str(chart.CHART), "--namespace", NAMESPACE, "--values", str(path))
     cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+    _wait_for_owners(cluster)
     rendered = chart.render(path)
     environment = {
         **os.environ,
@@ -187,6 +188,24 @@ def installed(
         yield Installed(cluster, process, _granted(rendered), log)
     finally:
         _away(cluster, process)
+
+
+def _wait_for_owners(cluster: Cluster) -> None:
+    """Until the API server lets our kinds be owners: what checks that hears of new kinds late, and refuses before."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    for kind in ("LogStream", "LogStreamAPIKey"):
+        owner = _stream("any", {}) | {"kind": kind}
+        owner["metadata"]["uid"] = "0d3b4d4e-7f4e-4f0e-9d0c-3d6a4a8a7a11"
+        probe = _left_over(owner, "ConfigMap")
+        probe["metadata"]["ownerReferences"][0]["blockOwnerDeletion"] = True
+        while True:
+            try:
+                cluster.kubectl("create", "--dry-run=server", "--namespace", TEAM, "-f", "-", given=json.dumps(probe))
+                break
+            except CommandError as error:
+                if "RESTMapping" not in error.stderr or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
 
 
 def _away(cluster: Cluster, process: "subprocess.Popen[bytes]") -> None:
