@@ -451,3 +451,17 @@ async def test_a_password_of_a_tenant_is_in_no_settings(operator: Rig, postgres:
     children = await operator.children("shop")
     assert ("Deployment", "shop-collector") in children
     assert not any(password in json.dumps(child) for child in (*children.values(), obj))
+
+
+async def test_no_connection_to_kafka_is_told_and_pods_wait(operator: Rig) -> None:
+    given = operator.context.settings
+    without = operator.with_settings(given.model_copy(update={"kafka": None}))
+    await operator.apply("shop")
+    obj = await without.settle("shop")
+    await without.context.close()
+    for name in ("ConnectionsReady", "TopicReady"):
+        assert condition(obj, name)["reason"] == "NoConnection"
+    assert "spec.connections.kafka" in condition(obj, "Ready")["message"]
+    assert condition(obj, "SchemaReady")["status"] == "True"
+    assert condition(obj, "ObjectsReady")["reason"] == "Waiting"
+    assert not [key for key in await operator.children("shop") if key[0] == "Deployment"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from logstream.errors import LogStreamError
 from logstream.settings import KafkaSettings, StoreSettings
-from logstream_operator.cluster.errors import Outdated
+from logstream_operator.cluster.errors import Denied, Outdated
 from logstream_operator.cluster.kinds import SECRET, Object
 from logstream_operator.cluster.objects import controlled_by
 from logstream_operator.external import connections
@@ -79,16 +79,24 @@ async def connect(context: Context, plane: LogStream, owner: Mapping[str, Any], 
             given[backend] = connections.read_secret(backend, secret, name)
         except Refused as error:
             given[backend] = error
+        except Denied:
+            given[backend] = _forbidden(plane.namespace)
     user = database_name(plane.namespace, plane.name, plane.uid)
     needed = _needed(context, chosen)
     generated: connections.Values | LogStreamError
     try:
-        generated = await _generated(context, plane, owner, needed if making else {})
+        generated = await _generated(context, plane, owner, needed, making=making)
     except Refused as error:
         generated = error
+    except Denied:
+        generated = _forbidden(plane.namespace)
     kafka = _kafka(context, given.get("kafka"))
     store = _store(context, given.get("clickhouse"))
     database = _database(context, given.get("postgres"), generated, user)
+    if isinstance(generated, LogStreamError):
+        # Whatever needs something of that Secret cannot be used.
+        kafka = generated if any(key.startswith("kafka") for key in needed) else kafka
+        store = generated if any(key.startswith("clickhouse") for key in needed) else store
     problem = any(isinstance(found, LogStreamError) for found in (kafka, store, database, generated))
     backends = None
     if not problem:
@@ -122,6 +130,13 @@ async def connect(context: Context, plane: LogStream, owner: Mapping[str, Any], 
     return Connected(kafka, store, database, frozenset(chosen), backends, passwords)
 
 
+def _forbidden(namespace: str) -> Refused:
+    return Refused(
+        "SecretsForbidden",
+        f"the operator may not use Secrets in namespace {namespace}: add it to secretNamespaces of the chart",
+    )
+
+
 def _needed(context: Context, chosen: Mapping[str, str]) -> dict[str, str | None]:
     """Keys of the generated Secret: passwords to make (None), and authorities, which are no secret, to hand on."""
     settings = context.settings
@@ -142,9 +157,11 @@ def _needed(context: Context, chosen: Mapping[str, str]) -> dict[str, str | None
 
 
 async def _generated(
-    context: Context, plane: LogStream, owner: Mapping[str, Any], needed: Mapping[str, str | None]
+    context: Context, plane: LogStream, owner: Mapping[str, Any], needed: Mapping[str, str | None], *, making: bool
 ) -> connections.Values:
     """The Secret of the data plane, with every key that is needed. A password that is there is never changed."""
+    if not needed:
+        return {}
     name = secret_name(plane)
     for _ in range(5):
         found = await context.cluster.get(SECRET, plane.namespace, name)
@@ -156,7 +173,7 @@ async def _generated(
         values = connections.read_secret("generated", found, name) if found is not None else {}
         missing = {key: value for key, value in needed.items() if not values.get(key)}
         stale = {key: value for key, value in needed.items() if value is not None and values.get(key) != value}
-        if not missing and not stale:
+        if not making or (not missing and not stale):
             return values
         new = {**values, **{key: value or secrets.token_urlsafe(32) for key, value in {**missing, **stale}.items()}}
         secret = _secret(plane, owner, name, new)

@@ -13,7 +13,7 @@ from logstream.auth.accounts import Accounts
 from logstream.auth.api_keys import ApiKey
 from logstream.auth.keys import make_key, same
 from logstream.auth.principal import Quota
-from logstream.errors import LogStreamError, NotFound, Unavailable
+from logstream.errors import LogStreamError, Unavailable
 from logstream.logs import get_logger
 from logstream_operator.cluster.errors import ClusterAway, ClusterRefused, Missing, Outdated
 from logstream_operator.cluster.kinds import API_KEY, LOGSTREAM, SECRET, Object
@@ -102,7 +102,8 @@ async def reconcile_key(context: Context, key: Key, *, ask: confirm.Ask | None =
     except (ClusterAway, Outdated):
         raise
     except LogStreamError as error:
-        problem = InvalidSpec(error.message, field=error.field or "", reason=reason_of(error, "Postgres"))
+        reason = "KubernetesRefused" if isinstance(error, ClusterRefused) else reason_of(error, "Postgres")
+        problem = InvalidSpec(error.message, field=error.field or "", reason=reason)
         await write_invalid(context, obj, problem, kind=API_KEY)
         if isinstance(error, Unavailable) or getattr(error, "reason", "") in ("StreamMissing", "StreamNotReady"):
             raise KeyUnfinished(error.message) from error
@@ -356,11 +357,10 @@ async def _finalize(context: Context, obj: Object, resource: LogStreamAPIKey) ->
                     await accounts.keys.revoke(key.id)
     except ClusterAway:
         raise
-    except (Refused, NotFound, ClusterRefused) as error:
-        if getattr(error, "reason", "") not in ("StreamMissing",):
-            await _count(context, obj, resource, error)
     except LogStreamError as error:
-        await _count(context, obj, resource, error)
+        # With the stream its keys went, too.
+        if not isinstance(error, Refused) or error.reason != "StreamMissing":
+            await _count(context, obj, resource, error)
     await _keep_finalizer(context, obj, keep=False)
     context.known.keys.pop((resource.namespace, resource.name), None)
 

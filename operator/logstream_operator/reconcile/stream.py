@@ -189,8 +189,8 @@ async def _bring_about(work: _Work) -> None:
         if begin:
             await _row(work, connected)
     if work.resource.is_data_plane:
-        async with steps.step(OBJECTS, "Kubernetes", after=(ACCOUNTS, SCHEMA)) as begin:
-            if begin and connected.backends is not None:
+        async with steps.step(OBJECTS, "Kubernetes", after=(CONNECTIONS, ACCOUNTS, SCHEMA)) as begin:
+            if begin:
                 await _objects(work, connected)
         if work.outcome is None:
             # What is there goes on, and is told of.
