@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-
 from tests.support.cluster import Cluster
 from tests.support.engine import EngineProcess
 from tests.support.kafka import Kafka
