@@ -1,7 +1,7 @@
 """What reconciling works with; one of each process."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
 from logstream.auth.accounts import Accounts
@@ -44,6 +44,7 @@ class Context:
     facts: ClusterFacts = field(default_factory=ClusterFacts)
     crash: Callable[[str], None] = lambda step: None
     _written: dict[StoreSettings, dict[tuple[str, str], str]] = field(default_factory=dict)
+    _turns: dict[Hashable, asyncio.Lock] = field(default_factory=dict)
     kafka: Pool[Topics] = field(init=False)
     stores: Pool[Store] = field(init=False)
     accounts: Pool[Accounts] = field(init=False)
@@ -57,6 +58,11 @@ class Context:
     def store_users(self, store: Store, settings: StoreSettings) -> StoreUsers:
         """Users on the ClickHouse of `store`."""
         return StoreUsers(store, settings.cluster, self._written.setdefault(settings, {}))
+
+    def turn(self, place: Hashable) -> asyncio.Lock:
+        """Of those who change tables of one data plane: in this process one waits for the other, so that Postgres'
+        lock, which is only tried, is for other processes."""
+        return self._turns.setdefault(place, asyncio.Lock())
 
     @property
     def administrator(self) -> Administrator | None:

@@ -121,10 +121,11 @@ async def _keep_up(work: _Work) -> float | None:
         figures=context.known.figures.get(work.stream.stream_id),
         plane_ready=None if resource.is_data_plane else condition_of(work.plane_obj, "WorkloadsReady"),
     )
-    if await write_status(context, work.obj, seen) and resource.is_data_plane:
+    turned = await write_status(context, work.obj, seen)
+    if resource.is_data_plane and (turned or _became(work, ACCOUNTS)):
         for other in context.known.sharers(place):
             context.enqueue(Key("LogStream", *other), None)
-    if known_before != work.stream:
+    if known_before != work.stream or _became(work, STREAM):
         for other in context.known.keys_of(place):
             context.enqueue(Key("LogStreamAPIKey", *other), None)
     if work.steps.passing:
@@ -135,6 +136,12 @@ async def _keep_up(work: _Work) -> float | None:
     own = (found for _, found in work.plane.spec.connections if found is not None)
     # Secrets are not watched, since nobody may list them: another password is noticed by looking.
     return SECRETS_SECONDS if any(own) else None
+
+
+def _became(work: _Work, step: str) -> bool:
+    """Whether a step that others wait for has succeeded, and had not before."""
+    before = condition_of(work.obj, step)
+    return step in work.steps.succeeded and (before is None or before["status"] != "True")
 
 
 def _ask_dependents(context: Context, place: tuple[str, str]) -> None:
@@ -262,6 +269,7 @@ async def _schema(work: _Work, connected: Connected) -> None:
     context, settings, database = work.context, _usable(connected.store), _usable(connected.database)
     days = work.resource.spec.retention.days
     async with (
+        context.turn(database.url),
         context.stores.use(settings, lambda: make_store(settings)) as store,
         context.accounts.use(
             _accounts_key(database), lambda: make_accounts(database.url, database.password, context.clock)
