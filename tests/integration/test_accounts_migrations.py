@@ -14,6 +14,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.schema import CreateIndex, CreateTable
+from tests.support.postgres import ForeignPostgres, Postgres
 
 from logstream.auth import schema
 from logstream.auth.accounts import Accounts
@@ -159,6 +160,17 @@ async def test_many_processes_start_at_once_on_an_empty_database(url: str) -> No
     ]  # fmt: skip
     answers = await asyncio.gather(*(process.communicate(b"go\n") for process in processes))
     assert [process.returncode for process in processes] == [0] * 4, answers
+
+
+async def test_one_process_opens_many_databases_at_once(postgres: Postgres | ForeignPostgres) -> None:
+    urls = [postgres.url() for _ in range(5)]
+    opened_ones = await asyncio.gather(*(Accounts.open(AuthSettings(url=url)) for url in urls))
+    try:
+        for accounts in opened_ones:
+            await accounts.ensure_stream(make_stream("default"))
+    finally:
+        for accounts in opened_ones:
+            await accounts.close()
 
 
 def test_the_scripts_are_part_of_the_package() -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import event, func, select, update
 from sqlalchemy.engine import URL, make_url
@@ -198,11 +199,22 @@ async def _open_postgres(url: URL, address: postgres.PostgresAddress, connect_se
     )
 
 
+_MIGRATION_SECONDS = 120.0
+_migrating: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+
+
 async def _migrate(engine: AsyncEngine) -> None:
+    """Raises Unavailable when the database stands still meanwhile."""
+    # Alembic's context is one for the whole process: who opens several databases at once takes turns.
+    turn = _migrating.setdefault(asyncio.get_running_loop(), asyncio.Lock())
     async with engine.connect() as connection:
         await connection.execution_options(logstream_write=True)
-        async with connection.begin():
-            await connection.run_sync(migrate)
+        async with turn:
+            try:
+                async with asyncio.timeout(_MIGRATION_SECONDS), connection.begin():
+                    await connection.run_sync(migrate)
+            except TimeoutError:
+                raise Unavailable("the accounts database took too long to be brought up to date") from None
 
 
 def _prepare_file(url: URL) -> None:
