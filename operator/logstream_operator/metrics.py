@@ -11,6 +11,12 @@ RECONCILE_SECONDS = Histogram(
     ["kind"],
     buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
+STEP_SECONDS = Histogram(
+    "logstream_operator_step_seconds",
+    "Time of one step of a reconcile, by the condition that tells of it.",
+    ["step"],
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
 QUEUE_WAIT_SECONDS = Histogram(
     "logstream_operator_queue_wait_seconds",
     "From a change to the reconcile that sees it.",

@@ -49,7 +49,7 @@ class Watch:
         self._namespaces = namespaces
         self._children = (*_WATCHED_CHILDREN, *optional)
         self._alive: dict[str, float] = {}
-        self._seen: dict[tuple[str, str, str], object] = {}
+        self._seen: dict[tuple[str, str, str], tuple[object, ...]] = {}
         self._began = clock.monotonic()
         self._registry = kopf.OperatorRegistry()
         self._register()
@@ -114,8 +114,9 @@ class Watch:
         settings.persistence.finalizer = "logstream.dev/kopf"
         settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix="logstream.dev")
         settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix="logstream.dev")
-        settings.queueing.worker_limit = 50
-        settings.queueing.idle_timeout = 1.0
+        # A worker only puts a key into the queue; one that waits for a next event of its object keeps others out.
+        settings.queueing.worker_limit = 200
+        settings.queueing.idle_timeout = 0.1
         settings.watching.chunk_size = 500
         settings.watching.reconnect_backoff = 0.5
         settings.networking.request_timeout = 30
@@ -156,25 +157,26 @@ class Watch:
             version = kind.api_version.rpartition("/")[2]
 
             @kopf.on.event(kind.group, version, kind.plural, registry=registry, id=f"child-{kind.plural}")
-            async def on_child(body: kopf.Body, **_: Any) -> None:
-                self.saw_child(body)
+            async def on_child(body: kopf.Body, **event: Any) -> None:
+                self.saw_child(body, gone=event["type"] == _DELETED)
 
     def saw_stream(self, body: Mapping[str, Any], *, gone: bool) -> None:
         meta = body["metadata"]
         place = meta["namespace"], meta["name"]
         if not gone:
-            before = self._known.streams.get(place)
             self._known.saw_stream(body)
-            # Its data plane may have to know of a new one.
-            after = self._known.streams[place]
-            if before is None and after.data_plane != meta["name"]:
-                self._add(Key("LogStream", meta["namespace"], after.data_plane))
-        if self._is_new(LOGSTREAM, body, gone=gone):
+        before = self._seen.get((LOGSTREAM.name, *place))
+        if not self._is_new(LOGSTREAM, body, gone=gone):
+            return
+        if gone or not self._known.is_own_write(meta):
             self._add(Key("LogStream", *place))
-            for other in self._known.sharers(place):
-                self._add(Key("LogStream", *other))
-            for other in self._known.keys_of(place):
-                self._add(Key("LogStreamAPIKey", *other))
+        if not gone and before is not None and before[:3] == _identity(meta):
+            # Finalizers and annotations say nothing to others.
+            return
+        for other in self._known.sharers(place):
+            self._add(Key("LogStream", *other))
+        for other in self._known.keys_of(place):
+            self._add(Key("LogStreamAPIKey", *other))
 
     def saw_key(self, body: Mapping[str, Any], *, gone: bool) -> None:
         meta = body["metadata"]
@@ -191,9 +193,7 @@ class Watch:
             self._seen.pop(place, None)
             return True
         state = (
-            meta.get("uid"),
-            meta.get("generation"),
-            meta.get("deletionTimestamp"),
+            *_identity(meta),
             tuple(sorted((meta.get("annotations") or {}).items())),
             tuple(meta.get("finalizers") or ()),
         )
@@ -202,11 +202,16 @@ class Watch:
         self._seen[place] = state
         return True
 
-    def saw_child(self, body: Mapping[str, Any]) -> None:
+    def saw_child(self, body: Mapping[str, Any], *, gone: bool = False) -> None:
         meta = body["metadata"]
         name = (meta.get("labels") or {}).get(LOGSTREAM_LABEL)
-        if name:
+        if name and (gone or not self._known.is_own_write(meta)):
             self._add(Key("LogStream", meta["namespace"], name))
+
+
+def _identity(meta: Mapping[str, Any]) -> tuple[object, object, object]:
+    """What changes with the spec, with the resource itself, and when it is to go."""
+    return meta.get("uid"), meta.get("generation"), meta.get("deletionTimestamp")
 
 
 def _is_news(record: logging.LogRecord) -> bool:

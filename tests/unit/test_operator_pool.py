@@ -62,3 +62,29 @@ async def test_no_more_than_some_are_kept() -> None:
     assert sum(client.closed for client in seen) == 3
     await pool.close()
     assert all(client.closed == 1 for client in seen)
+
+
+async def test_a_question_that_fails_while_the_backend_is_there_stops_nobody_else() -> None:
+    reached, is_there = 0, True
+
+    async def reach(client: Client) -> None:
+        nonlocal reached
+        reached += 1
+        if not is_there:
+            raise Unavailable("not there")
+
+    pool: Pool[Client] = Pool(ManualClock(), reach=reach)
+    for count in (1, 2):
+        with pytest.raises(Unavailable, match="busy"):
+            async with pool.use("a", make):
+                raise Unavailable("busy")
+        assert reached == count
+    is_there = False
+    with pytest.raises(Unavailable, match="busy"):
+        async with pool.use("a", make):
+            raise Unavailable("busy")
+    with pytest.raises(Unavailable, match="busy"):
+        async with pool.use("a", make):
+            pytest.fail("it rests")
+    assert reached == 3
+    await pool.close()

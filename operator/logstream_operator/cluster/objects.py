@@ -1,5 +1,6 @@
 """Children of a resource: what is there, what is applied, what is pruned."""
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -70,11 +71,8 @@ async def observe(
     cluster: Cluster, namespace: str, labels: str, kinds: Sequence[Kind] = CHILDREN
 ) -> dict[Identity, Object]:
     """Every child there is. labels: the selector that ours have in common."""
-    found: dict[Identity, Object] = {}
-    for kind in kinds:
-        for obj in await cluster.list(kind, namespace, labels=labels):
-            found[identity(obj)] = obj
-    return found
+    lists = await asyncio.gather(*(cluster.list(kind, namespace, labels=labels) for kind in kinds))
+    return {identity(obj): obj for found in lists for obj in found}
 
 
 async def settle(
@@ -84,10 +82,12 @@ async def settle(
     *,
     owner_uid: str,
     keep: Keep | None = None,
+    wrote: Callable[[Object], None] = lambda _: None,
 ) -> Outcome:
     """Make children be as `wanted`, and no others. What is as it should be is not written.
 
-    Only what the owner controls is deleted, and not what `keep` wants to stay for now. Raises what `Cluster` raises.
+    Only what the owner controls is deleted, and not what `keep` wants to stay for now. wrote: told of each child that
+    was written, as it is now. Raises what `Cluster` raises.
     """
     now = dict(live)
     taken_from: dict[Identity, Sequence[str]] = {}
@@ -97,6 +97,7 @@ async def settle(
         if found is not None and found["metadata"].get("deletionTimestamp") is None and holds(obj, found):
             continue
         applied = await cluster.apply(obj)
+        wrote(applied.obj)
         now[identity(obj)] = applied.obj
         before = found["metadata"]["resourceVersion"] if found is not None else None
         if applied.obj["metadata"]["resourceVersion"] != before:

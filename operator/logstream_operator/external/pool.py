@@ -1,7 +1,7 @@
 """Clients of backends, one for each set of settings, opened when they are needed and closed when they were not used.
 
 A backend that did not answer is not asked again for a moment: with hundreds of resources on it, each would hold a
-worker until its own question has timed out.
+worker until its own question has timed out. One that answers, but not to this question, goes on for all others.
 """
 
 import asyncio
@@ -36,23 +36,26 @@ class _Client(Generic[C]):
     away: Unavailable | None = None
     away_at: float = 0.0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Pool(Generic[C]):
-    """most: clients kept open though nobody uses them."""
+    """most: clients kept open though nobody uses them. reach: raises when the backend does not answer at all; None: any
+    Unavailable is taken to say so."""
 
-    def __init__(self, clock: Clock, *, most: int = 16) -> None:
+    def __init__(self, clock: Clock, *, most: int = 16, reach: Callable[[C], Awaitable[None]] | None = None) -> None:
+        self._reach = reach
         self._clock = clock
         self._most = most
         self._clients: OrderedDict[Hashable, _Client[C]] = OrderedDict()
 
     @contextlib.asynccontextmanager
     async def use(self, key: Hashable, make: Callable[[], Awaitable[C]]) -> AsyncIterator[C]:
-        """The client of `key`. Raises what `make` raises; and at once the Unavailable that was raised a moment ago."""
+        """The client of `key`. Raises what `make` raises; and at once the Unavailable of a moment ago, when
+        the backend was away."""
         client = self._clients.setdefault(key, _Client())
         self._clients.move_to_end(key)
-        now = self._clock.monotonic()
-        if client.away is not None and now - client.away_at < REST_SECONDS:
+        if client.away is not None and self._is_resting(client):
             raise type(client.away)(client.away.message, retry_after=client.away.retry_after)
         client.users += 1
         try:
@@ -62,12 +65,30 @@ class Pool(Generic[C]):
             yield client.opened
             client.away = None
         except Unavailable as error:
-            client.away, client.away_at = error, self._clock.monotonic()
+            if await self._is_away(client):
+                client.away, client.away_at = error, self._clock.monotonic()
             raise
         finally:
             client.users -= 1
             client.used_at = self._clock.monotonic()
             await self._sweep()
+
+    def _is_resting(self, client: _Client[C]) -> bool:
+        return client.away is not None and self._clock.monotonic() - client.away_at < REST_SECONDS
+
+    async def _is_away(self, client: _Client[C]) -> bool:
+        """After an Unavailable: it may have been about one question only, e.g. while somebody else changes a table."""
+        if client.opened is None or self._reach is None:
+            return True
+        # Of all whose questions failed together one asks.
+        async with client.asking:
+            if self._is_resting(client):
+                return True
+            try:
+                await self._reach(client.opened)
+            except Exception:
+                return True
+            return False
 
     async def drop(self, key: Hashable) -> None:
         """Open it anew next time, e.g. since its credentials were changed."""

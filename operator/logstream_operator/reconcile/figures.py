@@ -16,6 +16,8 @@ from logstream.storage.journal import make_journal
 from logstream_operator.external.topics import Topics
 from logstream_operator.reconcile.context import Context, Key, make_store, make_topics
 from logstream_operator.reconcile.known import Figures, Place, Source
+from logstream_operator.reconcile.report import write_figures
+from logstream_operator.status.logstream import is_lagging
 
 _LOOKED_AT_RECORDS = 64
 """Of one partition."""
@@ -42,12 +44,22 @@ async def _look(context: Context, slots: asyncio.Semaphore, place: Place, source
         try:
             async with asyncio.timeout(20):
                 found = await figures(context, source)
+                await _note(context, place, source, found)
         except (LogStreamError, TimeoutError) as error:
             _log.debug("no_figures", namespace=place[0], name=place[1], reason=str(error))
-            return
-    if context.known.figures.get(source.stream.stream_id) != found:
-        context.known.figures[source.stream.stream_id] = found
+
+
+async def _note(context: Context, place: Place, source: Source, found: Figures) -> None:
+    before = context.known.figures.get(source.stream.stream_id)
+    if before == found:
+        return
+    context.known.figures[source.stream.stream_id] = found
+    was = None if before is None else before.oldest_unsaved_seconds
+    if is_lagging(found.oldest_unsaved_seconds) != is_lagging(was):
+        # Conditions follow from it.
         context.enqueue(Key("LogStream", *place), None)
+    else:
+        await write_figures(context, place, found)
 
 
 async def figures(context: Context, source: Source) -> Figures:

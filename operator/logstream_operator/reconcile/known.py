@@ -1,6 +1,7 @@
 """Which resources there are, as the watchers have told: to find what depends on what. What is done is always decided
 by a fresh read."""
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,8 @@ from logstream.stream import Stream
 
 Place = tuple[str, str]
 """Namespace and name."""
+_REMEMBERED = 4096
+"""Writes of ours; their events come within seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,18 @@ class Known:
     """By stream id."""
     sources: dict[Place, Source] = field(default_factory=dict)
     identities: dict[Place, Stream] = field(default_factory=dict)
+    _written: OrderedDict[tuple[str, str], None] = field(default_factory=OrderedDict)
+
+    def wrote(self, obj: Mapping[str, Any]) -> None:
+        """It is in the state in which the API server answered our own write: the event of that is no news."""
+        meta = obj["metadata"]
+        self._written[meta["uid"], meta["resourceVersion"]] = None
+        if len(self._written) > _REMEMBERED:
+            self._written.popitem(last=False)
+
+    def is_own_write(self, meta: Mapping[str, Any]) -> bool:
+        """Whether an object was last changed by us, as far as that is remembered."""
+        return (meta.get("uid"), meta.get("resourceVersion")) in self._written
 
     def saw_stream(self, obj: Mapping[str, Any]) -> None:
         meta, spec = obj["metadata"], obj.get("spec") or {}

@@ -1,5 +1,6 @@
 """The status of a resource, written only when it says something else than before; transitions become Events."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from logstream_operator.cluster.objects import Identity
 from logstream_operator.external.topics import TopicsState
 from logstream_operator.objects.meta import COLLECTOR, COMPONENTS, component_name, endpoints, selector
 from logstream_operator.reconcile.context import Context
-from logstream_operator.reconcile.known import Figures
+from logstream_operator.reconcile.known import Figures, Place
 from logstream_operator.reconcile.steps import Steps
 from logstream_operator.spec import InvalidSpec, LogStream, LogStreamAPIKey
 from logstream_operator.status import (
@@ -88,18 +89,28 @@ async def write_status(context: Context, obj: Object, seen: Seen) -> bool:
         labels = sorted(selector(resource.name, COLLECTOR).items())
         status[COLLECTOR]["selector"] = ",".join(f"{key}={value}" for key, value in labels)
     if figures is not None:
-        status |= {
-            "lag": figures.lag,
-            "accepted": figures.accepted,
-            "stored": figures.stored,
-            "deadLettered": figures.dead_lettered,
-        }
-        if figures.oldest_unsaved_seconds is not None:
-            status["oldestUnsavedSeconds"] = figures.oldest_unsaved_seconds
+        status |= {name: value for name, value in _told(figures).items() if value is not None}
     before = condition_of(obj, WORKLOADS)
     after = await _write(context, LOGSTREAM, obj, status, found)
     now = next((one for one in after if one["type"] == WORKLOADS), None)
     return (before or {}).get("status") != (now or {}).get("status")
+
+
+async def write_figures(context: Context, place: Place, figures: Figures) -> None:
+    """Of a stream, without a look at anything else of it. Raises ClusterAway, ClusterRefused."""
+    with contextlib.suppress(Missing):
+        await context.cluster.patch(LOGSTREAM, *place, {"status": _told(figures)}, subresource="status")
+
+
+def _told(figures: Figures) -> dict[str, Any]:
+    """By the status' fields; None: there is no such field then."""
+    return {
+        "lag": figures.lag,
+        "accepted": figures.accepted,
+        "stored": figures.stored,
+        "deadLettered": figures.dead_lettered,
+        "oldestUnsavedSeconds": figures.oldest_unsaved_seconds,
+    }
 
 
 def condition_of(obj: Object, name: str) -> Mapping[str, Any] | None:

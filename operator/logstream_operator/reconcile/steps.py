@@ -1,10 +1,12 @@
 """Steps of one reconcile: each succeeds, fails with a reason, or is not begun because of another one."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from logstream.errors import LogStreamError, Unavailable
+from logstream_operator import metrics
 from logstream_operator.cluster.errors import ClusterAway, ClusterRefused
 from logstream_operator.external.problem import reason_of
 
@@ -37,6 +39,7 @@ class Steps:
             self.failures[name] = Failure("Waiting", f"waits for {missing}")
             yield False
             return
+        began = time.perf_counter()
         try:
             yield True
         except ClusterAway:
@@ -46,6 +49,8 @@ class Steps:
         else:
             if name not in self.failures:
                 self.succeeded.add(name)
+        finally:
+            metrics.STEP_SECONDS.labels(name).observe(time.perf_counter() - began)
 
     def fail(self, name: str, error: LogStreamError, backend: str) -> None:
         self.failures[name] = Failure(

@@ -4,6 +4,7 @@ validate → connections → accounts → topics → tables → the stream's row
 stops what depends on it, and nothing else; the status names each.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,16 @@ from logstream.errors import LogStreamError
 from logstream.logs import get_logger
 from logstream.settings import KafkaSettings, StoreSettings
 from logstream.stream import Stream
-from logstream_operator.cluster.kinds import LOGSTREAM, Object
+from logstream_operator.cluster.kinds import (
+    CHILDREN,
+    HTTP_ROUTE,
+    LOGSTREAM,
+    PROMETHEUS_RULE,
+    SCALED_OBJECT,
+    SERVICE_MONITOR,
+    TRIGGER_AUTHENTICATION,
+    Object,
+)
 from logstream_operator.cluster.objects import Identity, Outcome, observe, settle
 from logstream_operator.external.accounts import database_name, ensure_database, ensure_stream
 from logstream_operator.external.problem import Refused
@@ -95,6 +105,7 @@ async def reconcile_stream(context: Context, key: Key) -> float | None:
         return None
     if wants_finalizer(resource) != holds_finalizer(obj):
         obj = await keep_finalizer(context, obj, keep=wants_finalizer(resource))
+        context.known.wrote(obj)
     return await _keep_up(_Work(context, obj, resource, stream, obj, resource))
 
 
@@ -122,7 +133,7 @@ async def _keep_up(work: _Work) -> float | None:
         plane_ready=None if resource.is_data_plane else condition_of(work.plane_obj, "WorkloadsReady"),
     )
     turned = await write_status(context, work.obj, seen)
-    if resource.is_data_plane and (turned or _became(work, ACCOUNTS)):
+    if resource.is_data_plane and turned:
         for other in context.known.sharers(place):
             context.enqueue(Key("LogStream", *other), None)
     if known_before != work.stream or _became(work, STREAM):
@@ -182,15 +193,10 @@ async def _bring_about(work: _Work) -> None:
     context, steps = work.context, work.steps
     connected = await connect(context, work.plane, work.plane_obj)
     _note_connections(work, connected)
-    async with steps.step(ACCOUNTS, "Postgres") as begin:
-        if begin:
-            await _accounts(work, connected)
-    async with steps.step(TOPIC, "Kafka") as begin:
-        if begin:
-            await _topics(work, connected)
-    async with steps.step(SCHEMA, "ClickHouse", after=(ACCOUNTS,)) as begin:
-        if begin:
-            await _schema(work, connected)
+    # They wait for different servers.
+    for outcome in await asyncio.gather(_tables(work, connected), _log_topics(work, connected), return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
     # Last, so that the pods hear of a stream when it can be served.
     async with steps.step(STREAM, "Postgres", after=(ACCOUNTS, TOPIC, SCHEMA)) as begin:
         if begin:
@@ -201,7 +207,27 @@ async def _bring_about(work: _Work) -> None:
                 await _objects(work, connected)
         if work.outcome is None:
             # What is there goes on, and is told of.
-            work.outcome = Outcome(await observe(context.cluster, work.resource.namespace, _labels(work.resource)))
+            work.outcome = Outcome(await _observe(context, work.resource))
+
+
+async def _tables(work: _Work, connected: Connected) -> None:
+    context, resource = work.context, work.resource
+    async with work.steps.step(ACCOUNTS, "Postgres") as begin:
+        if begin:
+            await _accounts(work, connected)
+    if resource.is_data_plane and _became(work, ACCOUNTS):
+        # They need not wait for the rest.
+        for other in context.known.sharers((resource.namespace, resource.name)):
+            context.enqueue(Key("LogStream", *other), None)
+    async with work.steps.step(SCHEMA, "ClickHouse", after=(ACCOUNTS,)) as begin:
+        if begin:
+            await _schema(work, connected)
+
+
+async def _log_topics(work: _Work, connected: Connected) -> None:
+    async with work.steps.step(TOPIC, "Kafka") as begin:
+        if begin:
+            await _topics(work, connected)
 
 
 def _note_connections(work: _Work, connected: Connected) -> None:
@@ -269,13 +295,13 @@ async def _schema(work: _Work, connected: Connected) -> None:
     context, settings, database = work.context, _usable(connected.store), _usable(connected.database)
     days = work.resource.spec.retention.days
     async with (
-        context.turn(database.url),
         context.stores.use(settings, lambda: make_store(settings)) as store,
         context.accounts.use(
             _accounts_key(database), lambda: make_accounts(database.url, database.password, context.clock)
         ) as accounts,
     ):
-        await ensure_schema(store, accounts, work.stream, retention_days=days)
+        turn = context.turn(_accounts_key(database))
+        await ensure_schema(store, accounts, turn, work.stream, retention_days=days)
         if (password := connected.passwords.get(CLICKHOUSE_PASSWORD)) is not None:
             await context.store_users(store, settings).ensure(_user(work), password, work.stream)
 
@@ -305,8 +331,10 @@ async def _objects(work: _Work, connected: Connected) -> None:
         cluster=context.facts,
         image=context.settings.operator.image,
     )
-    live = await observe(context.cluster, resource.namespace, _labels(resource))
-    work.outcome = await settle(context.cluster, render(plane), live, owner_uid=resource.uid, keep=_in_use)
+    live = await _observe(context, resource)
+    work.outcome = await settle(
+        context.cluster, render(plane), live, owner_uid=resource.uid, keep=_in_use, wrote=context.known.wrote
+    )
     for (kind, name), managers in work.outcome.taken_from.items():
         work.notes.append(
             (
@@ -315,6 +343,20 @@ async def _objects(work: _Work, connected: Connected) -> None:
                 True,
             )
         )
+
+
+async def _observe(context: Context, resource: LogStream) -> Mapping[Identity, Object]:
+    """Children of a data plane, of kinds that the API server had at the start."""
+    facts = context.facts
+    there = {
+        SCALED_OBJECT: facts.keda,
+        TRIGGER_AUTHENTICATION: facts.keda,
+        SERVICE_MONITOR: facts.service_monitors,
+        PROMETHEUS_RULE: facts.prometheus_rules,
+        HTTP_ROUTE: facts.http_routes,
+    }
+    kinds = [kind for kind in CHILDREN if there.get(kind, True)]
+    return await observe(context.cluster, resource.namespace, _labels(resource), kinds)
 
 
 def _in_use(obj: Object, now: Mapping[Identity, Object]) -> bool:

@@ -14,6 +14,10 @@ WAITING = "Waiting"
 LAGGING_SECONDS = 600.0
 
 
+def is_lagging(oldest_unsaved_seconds: float | None) -> bool:
+    return (oldest_unsaved_seconds or 0) > LAGGING_SECONDS
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """What came of one step of a reconcile. message: where it failed, with what to do; where it succeeded, a warning
@@ -181,7 +185,7 @@ def _degraded(problem: Step | None, workloads: Finding | None, seen: Observed) -
         return Finding(DEGRADED, True, problem.reason, problem.message)
     if workloads is not None and workloads.reason in ("PodsRefused", "RolloutStuck"):
         return Finding(DEGRADED, True, workloads.reason, workloads.message)
-    if (seen.oldest_unsaved_seconds or 0) > LAGGING_SECONDS:
+    if is_lagging(seen.oldest_unsaved_seconds):
         return Finding(
             DEGRADED, True, "Lagging",
             f"records have waited in Kafka for more than {LAGGING_SECONDS / 60:g} minutes: see /readyz of the "
