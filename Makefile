@@ -57,7 +57,7 @@ format: $(STAMP) ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench-%: $(STAMP) ## Run one: bench-ingest, -tail, -memory, -crash, -query, -export, -redaction; on Kafka bench-ingest-full, -latency, -drain, -chaos
+bench-%: $(STAMP) ## Run one: bench-ingest, -tail, -memory, -crash, -query, -export, -redaction; on Kafka bench-ingest-full, -latency, -drain, -chaos; bench-operator
 	$(BIN)/python -m benchmarks.$(subst -,_,$*) $(ARGS)
 
 clean: ## Remove the environment and caches

@@ -72,6 +72,8 @@ def test_with_its_dependencies_it_runs_without_the_checkout(installed: Path, tmp
 
 def test_the_wheel_holds_the_package_and_nothing_of_the_checkout(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"logstream"}
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {
+        "logstream", "logstream_kubectl", "logstream_operator",
+    }  # fmt: skip
     assert "logstream/py.typed" in names
     assert not [name for name in names if "__pycache__" in name or "test" in name]

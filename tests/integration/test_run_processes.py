@@ -193,13 +193,13 @@ def test_a_process_waits_in_sight_for_what_is_away(site: Site) -> None:
     status, body = collector.get("/readyz")
     assert status == 503
     assert body["status"] == "starting"
-    # The port for requests says the same, to probes and to those who send logs.
+    # The port for requests says what is away, to probes and to those who send logs, and keeps the reason to itself.
     assert collector.get("/readyz", "requests")[0] == 503
     with pytest.raises(urllib.error.HTTPError) as refused:
         post(collector.port(), "ls_whatever")
     assert refused.value.code == 503
     assert refused.value.headers["Retry-After"] == "2"
-    assert b"starting; log: " in refused.value.read()
+    assert b"starting; log" in refused.value.read()
     assert "hunter2" not in collector.log
     # Nobody was served: there is nothing to drain.
     assert collector.stop() == 0
