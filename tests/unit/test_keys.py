@@ -75,9 +75,13 @@ def test_the_credential_of_a_header(wrapped: str) -> None:
     assert keys.credential_of(wrapped) == "X"
 
 
+TOKEN = keys.make_token(keys.SESSION_PREFIX).text
+"""One for all examples: what may be drawn depends on it."""
+
+
 @given(st.data())
 def test_one_changed_character_of_a_token_is_noticed(data: st.DataObject) -> None:
-    text = keys.make_token(keys.SESSION_PREFIX).text
+    text = TOKEN
     at = data.draw(st.integers(0, len(text) - 1))
     other = data.draw(st.sampled_from("_0aZ\u00e9").filter(lambda c: c != text[at]))
     with pytest.raises(keys.MalformedCredential):
