@@ -27,9 +27,14 @@ def test_keys_differ_and_do_not_print_their_secret() -> None:
     assert token.text not in repr(token)
 
 
+# One of each for all examples: what may be drawn depends on it.
+KEY = keys.make_key().text
+TOKEN = keys.make_token(keys.SESSION_PREFIX).text
+
+
 @given(st.data())
 def test_one_changed_character_is_noticed(data: st.DataObject) -> None:
-    text = keys.make_key().text
+    text = KEY
     at = data.draw(st.integers(0, len(text) - 1))
     other = data.draw(st.characters(max_codepoint=0x2FF).filter(lambda c: c != text[at]))
     with pytest.raises(keys.MalformedCredential):
@@ -73,10 +78,6 @@ def test_a_cut_token_is_malformed(cut: int) -> None:
 @pytest.mark.parametrize("wrapped", ["X", "Bearer X", "bearer X", "BEARER   X ", " X\t"])
 def test_the_credential_of_a_header(wrapped: str) -> None:
     assert keys.credential_of(wrapped) == "X"
-
-
-TOKEN = keys.make_token(keys.SESSION_PREFIX).text
-"""One for all examples: what may be drawn depends on it."""
 
 
 @given(st.data())
